@@ -1,0 +1,548 @@
+"""Everything that Holdfast raises, in one tree.
+
+Absence, passing failure, corruption and refusal are different types. Each error is built from keyword facts, keeps them as attributes,
+pickles, and says what to do. Each derives also from the builtin that people already catch. Names carry no suffix.
+
+::
+
+    HoldfastError
+    ├── NonRetryable                       raise it (or a subclass) in a task: no retry, now or on resume
+    ├── TaskError                          how an action ended
+    │   ├── TaskTimedOut                   (TimeoutError)
+    │   ├── OutcomeUnknown                 on_crash="fail": it began, and nobody knows how it ended
+    │   ├── CrashLoop                      it crashed its process too often, without progress
+    │   └── RemoteFailure                  a recorded exception whose type can't be rebuilt here
+    ├── RunError                           a run can't be had, or ended early
+    │   ├── RunStopped, RunCancelled
+    │   ├── RunExists, RunNotFound         (FileExistsError, LookupError)
+    │   ├── RunBusy, RunFenced             another owner is at work, or took over
+    │   ├── RunRolledBack
+    │   └── InputsChanged                  (ValueError)
+    ├── IdentityError                      a call has no stable place in its run
+    │   ├── UnstableInput                  (TypeError)
+    │   ├── AmbiguousKey, DuplicateTask    (ValueError)
+    │   └── AmbiguousLoop                  (RuntimeError)
+    ├── ValueNotKept                       a value that would not come back as it was
+    │   ├── UnrecordableResult             (TypeError)
+    │   └── ResultIncompatible             (ValueError) recorded, and no longer valid for this code
+    ├── Misuse                             the calling code has to change
+    │   ├── InvalidTask, InvalidCall       (TypeError)
+    │   ├── InvalidOption, InvalidName     (ValueError)
+    │   ├── InvalidContext                 (TypeError)
+    │   ├── NestedRun                      (ValueError)
+    │   ├── BlockingCall, NoLoop           (RuntimeError)
+    │   ├── ActionEnded, AttemptAbandoned  (RuntimeError)
+    │   ├── ForgottenAwait                 (RuntimeError)
+    │   ├── NoRawDataPath                  (LookupError)
+    │   └── MissingExtra                   (ImportError)
+    └── StoreError                         (OSError) the store said no, or can't be believed
+        ├── ObjectMissing, ObjectExists    (FileNotFoundError, FileExistsError)
+        ├── StoreUnavailable, StoreFull
+        ├── StorePermission                (PermissionError)
+        ├── StoreInvalid, StoreUnfenced    (ValueError)
+        ├── JournalDamaged, JournalTooNew
+        └── CheckpointCorrupt
+
+    HoldfastWarning (UserWarning): NotDurable, CodeChanged, LeftRunning, Unrebuildable, DoubtfulReuse, CheckpointFallback, ContextChanged
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class HoldfastError(Exception):
+    """Base of all errors. `facts` are keyword arguments, kept as attributes; `template` is the message that they fill."""
+
+    template: ClassVar[str] = ""
+
+    def __init__(self, **facts: Any) -> None:
+        self.facts: Mapping[str, Any] = facts
+        for name, value in facts.items():
+            setattr(self, name, value)
+        super().__init__(self.template.format(**facts))
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), dict(self.facts))
+
+
+def _rebuild(kind: type[HoldfastError], facts: dict[str, Any]) -> HoldfastError:
+    return kind(**facts)
+
+
+class NonRetryable(HoldfastError):
+    """Raise it, or a subclass of it, in a task's body: the failure is final, in this run and in every resume."""
+
+    def __init__(self, *args: object) -> None:
+        self.facts = {}
+        Exception.__init__(self, *args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, self.__dict__
+
+
+# how an action ended
+
+
+class TaskError(HoldfastError):
+    """How an action ended, where its body did not say so itself."""
+
+
+class TaskTimedOut(TaskError, TimeoutError):
+    """An attempt, or all attempts together, took longer than the task's `Timeout` allows."""
+
+    template = "{task}: {what} timeout of {seconds:g} s passed (attempt {attempt})"
+    task: str
+    what: str
+    seconds: float
+    attempt: int
+
+
+class OutcomeUnknown(TaskError):
+    """A task with `on_crash="fail"` began once, and nobody recorded how that ended."""
+
+    template = (
+        "{task}: its attempt {attempt} began and was {status} before an outcome was recorded; on_crash='fail' forbids another. "
+        "Find out from the outside system what happened, then take another run_name, or resume='restart'"
+    )
+    task: str
+    attempt: int
+    status: str
+
+
+class CrashLoop(TaskError):
+    """The last `crashes` attempts each ended with their process, and none of them got anything recorded."""
+
+    template = (
+        "{task}: {crashes} attempts in a row ended with their process, and none recorded anything. "
+        "Look for what kills it (memory, a native crash); run the same line again to try anew"
+    )
+    task: str
+    crashes: int
+
+
+class RemoteFailure(TaskError):
+    """A recorded exception whose type can't be rebuilt here: its type name, message and traceback as text."""
+
+    template = "{type_name}: {message}"
+    type_name: str
+    message: str
+    traceback_text: str
+
+
+# runs
+
+
+class RunError(HoldfastError):
+    """A run can't be had, or ended before its result."""
+
+    run_name: str
+
+
+class RunStopped(RunError):
+    """The run was asked to stop, and kept everything recorded. The same line goes on."""
+
+    template = "run {run_name!r} was stopped ({reason}); run the same line again to go on"
+    reason: str
+
+
+class RunCancelled(RunError):
+    """The run was cancelled by its handle, or by `Store.cancel`."""
+
+    template = "run {run_name!r} was cancelled; run the same line again to start its root anew"
+
+
+class RunExists(RunError, FileExistsError):
+    """`resume="never"`, and there is a run of this name."""
+
+    template = "run {run_name!r} exists already ({status}); take another run_name, or another `resume` than 'never'"
+    status: str
+
+
+class RunNotFound(RunError, LookupError):
+    """There is no run of this name in the store."""
+
+    template = "there is no run {run_name!r} in {store}; `holdfast.Store({store!r}).runs()` lists them"
+    store: str
+
+
+class RunBusy(RunError):
+    """A live owner is at work on this run."""
+
+    template = (
+        "run {run_name!r} is being run by process {pid} on {host} since {started}; wait for it, stop it with "
+        "`Store.stop({run_name!r})`, or take over with resume='takeover'"
+    )
+    pid: int
+    host: str
+    started: str
+
+
+class RunFenced(RunError):
+    """Another owner took this run over: nothing of what this one still does is recorded."""
+
+    template = "run {run_name!r} was taken over by another owner (journal segment {segment}); this process no longer records anything"
+    segment: int
+
+
+class RunRolledBack(RunError):
+    """The run was rolled back, and can't go on."""
+
+    template = "run {run_name!r} was rolled back; take another run_name, or resume='restart'"
+
+
+class InputsChanged(RunError, ValueError):
+    """A run of this name was begun with other inputs, another task or another context."""
+
+    template = "run {run_name!r} was begun with another {what}: {was} then, {now} now; take another run_name, or resume='restart'"
+    what: str
+    was: str
+    now: str
+
+
+# identity
+
+
+class IdentityError(HoldfastError):
+    """A call has no stable place in its run."""
+
+
+class UnstableInput(IdentityError, TypeError):
+    """An argument has no canonical digest."""
+
+    template = (
+        "{task}: argument {argument} has no stable digest ({reason}); pass plain data, a dataclass or a pydantic model, "
+        "or name the call yourself with @task(key=lambda ...: str)"
+    )
+    task: str
+    argument: str
+    reason: str
+
+
+class AmbiguousKey(IdentityError, ValueError):
+    """Two different inputs under one `key`."""
+
+    template = "{task}: key {key!r} stands for two different inputs; make the key tell them apart"
+    task: str
+    key: str
+
+
+class DuplicateTask(IdentityError, ValueError):
+    """Two functions of one name in one run."""
+
+    template = "two functions in this run are named {task!r} ({first} and {second}); give one of them @task(name=...)"
+    task: str
+    first: str
+    second: str
+
+
+class AmbiguousLoop(IdentityError, RuntimeError):
+    """A call equal to one from before the loaded checkpoint turned out to be a later round of a loop."""
+
+    template = (
+        "{task}: after the checkpoint was loaded, an equal call was answered from record, and now comes again behind another save: "
+        "it is a round of a loop, and the earlier answer belonged to another round. What was saved since is set aside. "
+        "Run the same line again; to rule it out, pass the round's index, or call inside `with group(f'round-{{i}}')`"
+    )
+    task: str
+
+
+# values
+
+
+class ValueNotKept(HoldfastError):
+    """A value that would not come back as it was."""
+
+
+class UnrecordableResult(ValueNotKept, TypeError):
+    """A value, or an annotation, that can't be recorded and read back as the same."""
+
+    template = "{task}: {path} can't be recorded: {reason}"
+    task: str
+    path: str
+    reason: str
+
+
+class ResultIncompatible(ValueNotKept, ValueError):
+    """A recorded value no longer validates as what the code now declares."""
+
+    template = (
+        "{task}: the recorded value is not valid as {expected}: {reason}; change version= to run it again, or restore the annotation"
+    )
+    task: str
+    expected: str
+    reason: str
+
+
+# misuse
+
+
+class Misuse(HoldfastError):
+    """The calling code has to change."""
+
+
+class InvalidTask(Misuse, TypeError):
+    """What was decorated can't be a task."""
+
+    template = "{what} can't be a task: {reason}"
+    what: str
+    reason: str
+
+
+class InvalidCall(Misuse, TypeError):
+    """What was given is not a fresh Call."""
+
+    template = "{verb} takes a fresh call, such as {verb}(main(...)), but got {got}"
+    verb: str
+    got: str
+
+
+class InvalidOption(Misuse, ValueError):
+    """An option has a value that it can't have."""
+
+    template = "{option}={value!r}: {reason}"
+    option: str
+    value: object
+    reason: str
+
+
+class InvalidName(Misuse, ValueError):
+    """A name that can't stand in a path, or an existing name in another spelling."""
+
+    template = "{kind} {name!r} is not usable: {reason}"
+    kind: str
+    name: str
+    reason: str
+
+
+class InvalidContext(Misuse, TypeError):
+    """A custom context value that is not a str."""
+
+    template = "custom_context({key}=...) takes a str, but got {type_name}; write {key}=str(value)"
+    key: str
+    type_name: str
+
+
+class NestedRun(Misuse, ValueError):
+    """`run`, `run_sync` or `start` inside a task."""
+
+    template = "{verb}(...) inside the task {task}: a run has no runs inside; await the call itself"
+    verb: str
+    task: str
+
+
+class BlockingCall(Misuse, RuntimeError):
+    """A call that would block the event loop of a run."""
+
+    template = "{task}: called plainly on the event loop of a run, it would block it; write `await {task_short}.call(...)`"
+    task: str
+    task_short: str
+
+
+class NoLoop(Misuse, RuntimeError):
+    """No asyncio event loop is running in this thread."""
+
+    template = "{what} needs a running asyncio event loop{found}; {remedy}"
+    what: str
+    found: str
+    remedy: str
+
+
+class ActionEnded(Misuse, RuntimeError):
+    """Something was asked of an attempt that has ended."""
+
+    template = "{what}: the attempt of {task} that it belongs to has ended; await what a task starts before it returns"
+    what: str
+    task: str
+
+
+class AttemptAbandoned(Misuse, RuntimeError):
+    """This attempt could not be stopped in time, and nothing that it does counts any more."""
+
+    template = "{what}: this attempt of {task} was abandoned; what it still does is not recorded. End it"
+    what: str
+    task: str
+
+
+class ForgottenAwait(Misuse, RuntimeError):
+    """A `checkpoint.save(...)` was never awaited."""
+
+    template = "{task}: checkpoint.save(...) at {where} was never awaited, so nothing was saved; write `await`, or save_sync in a def task"
+    task: str
+    where: str
+
+
+class NoRawDataPath(Misuse, LookupError):
+    """An ephemeral run without a raw data path."""
+
+    template = "no raw_data_path: outside a run there is no folder for raw data; set Context.raw_data_path, or start the call with `run`"
+
+
+class MissingExtra(Misuse, ImportError):
+    """A feature that needs an extra, which is not installed."""
+
+    template = "{feature} needs {package}, which is not installed; pip install 'holdfast[{extra}]'"
+    feature: str
+    package: str
+    extra: str
+
+
+# the store
+
+
+class StoreError(HoldfastError, OSError):
+    """The store said no, or what it holds can't be believed."""
+
+    code: ClassVar[int | None] = None
+
+    def __init__(self, **facts: Any) -> None:
+        super().__init__(**facts)
+        self.errno = self.code
+
+
+class ObjectMissing(StoreError, FileNotFoundError):
+    """There is no such object in the folder."""
+
+    template = "{where} does not exist"
+    code = errno.ENOENT
+    where: str
+
+
+class ObjectExists(StoreError, FileExistsError):
+    """An exclusive creation found the name taken."""
+
+    template = "{where} exists already"
+    code = errno.EEXIST
+    where: str
+
+
+class StoreUnavailable(StoreError):
+    """The store can't be reached or read just now."""
+
+    template = "{where}: {reason}; nothing recorded is lost: run the same line again when the store answers"
+    code = errno.EIO
+    where: str
+    reason: str
+
+
+class StoreFull(StoreError):
+    """No space or quota is left."""
+
+    template = "{where}: no space left; nothing recorded is lost: free some space and run the same line again"
+    code = errno.ENOSPC
+    where: str
+
+
+class StorePermission(StoreError, PermissionError):
+    """The store refuses to be read or written."""
+
+    template = "{where}: permission denied ({reason}); check owner and mode of the folder, or choose another store"
+    code = errno.EACCES
+    where: str
+    reason: str
+
+
+class StoreInvalid(StoreError, ValueError):
+    """What was named can't be a store."""
+
+    template = "{where} can't be a store: {reason}"
+    where: str
+    reason: str
+
+
+class StoreUnfenced(StoreError):
+    """The store has no exclusive creation, so two owners could not be told apart."""
+
+    template = "{where}: {reason}; choose another store, or pass allow_unfenced=True and make sure that only one process uses it"
+    where: str
+    reason: str
+
+
+class JournalDamaged(StoreError):
+    """A journal frame is invalid, and valid ones lie behind it."""
+
+    template = "{where}: damaged at byte {offset} of segment {segment} ({reason}); restore the file from a copy, or begin anew with resume='restart'"
+    where: str
+    segment: int
+    offset: int
+    reason: str
+
+
+class JournalTooNew(StoreError):
+    """Written by a newer major version."""
+
+    template = "{where}: format version {found} is newer than {known}, which this Holdfast reads; update holdfast"
+    where: str
+    found: str
+    known: str
+
+
+class CheckpointCorrupt(StoreError):
+    """Generations exist, and none of them can be believed."""
+
+    template = "{where}: no valid generation ({reason}); restore one from a copy, or change the task's version= to begin without"
+    where: str
+    reason: str
+
+
+# warnings
+
+
+class HoldfastWarning(UserWarning):
+    """Base of all warnings."""
+
+
+class NotDurable(HoldfastWarning):
+    """Something durable was asked of an ephemeral run."""
+
+
+class CodeChanged(HoldfastWarning):
+    """A resumed run meets a task whose code changed."""
+
+
+class LeftRunning(HoldfastWarning):
+    """A body returned while actions that it had begun still ran."""
+
+
+class Unrebuildable(HoldfastWarning):
+    """An exception was recorded whose type can't be rebuilt on resume."""
+
+
+class DoubtfulReuse(HoldfastWarning):
+    """After a load, a call was answered from before the save, and could be a round of a loop."""
+
+
+class CheckpointFallback(HoldfastWarning):
+    """A corrupt generation was passed over for an older, valid one."""
+
+
+class ContextChanged(HoldfastWarning):
+    """A call would have been answered from record but for its custom context."""
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def translate_os_error(error: OSError, where: str | os.PathLike[str]) -> StoreError:
+    """The one border between the operating system's errors and ours. `ENOENT` and `EEXIST` are absence and refusal, not failure."""
+    place = os.fspath(where)
+    if isinstance(error, StoreError):
+        return error
+    if error.errno == errno.ENOENT:
+        return ObjectMissing(where=place)
+    if error.errno == errno.EEXIST:
+        return ObjectExists(where=place)
+    if error.errno in _FULL:
+        return StoreFull(where=place)
+    if error.errno in _REFUSED:
+        return StorePermission(where=place, reason=os.strerror(error.errno or 0))
+    if error.errno in (errno.ENOTDIR, errno.EISDIR):
+        return StoreInvalid(where=place, reason=os.strerror(error.errno or 0))
+    return StoreUnavailable(where=place, reason=error.strerror or str(error) or type(error).__name__)
