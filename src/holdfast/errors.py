@@ -32,6 +32,7 @@ pickles, and says what to do. Each derives also from the builtin that people alr
     │   ├── NestedRun                      (ValueError)
     │   ├── BlockingCall, NoLoop           (RuntimeError)
     │   ├── ActionEnded, AttemptAbandoned  (RuntimeError)
+    │   ├── IllegalMove                    (ValueError)
     │   ├── ForgottenAwait                 (RuntimeError)
     │   ├── NoRawDataPath                  (LookupError)
     │   └── MissingExtra                   (ImportError)
@@ -368,6 +369,17 @@ class AttemptAbandoned(Misuse, RuntimeError):
     template = "{what}: this attempt of {task} was abandoned; what it still does is not recorded. End it"
     what: str
     task: str
+
+
+class IllegalMove(Misuse, ValueError):
+    """A status was to follow another that it can't follow."""
+
+    template = "{what} that is {status} can't become {to} by {move!r}: that leads to {allowed}; docs/status.md has the table"
+    what: str
+    status: str
+    move: str
+    to: str
+    allowed: str
 
 
 class ForgottenAwait(Misuse, RuntimeError):

@@ -1,0 +1,95 @@
+"""A named progress bar as a value: counts in, percent and remaining time out.
+
+A bar is folded from events, so the same events give the same bar in every reader: no clock is read here, each step brings its instant.
+A fresh bar shows 0 %, a full one 100 %, and no bar shows more or less.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from holdfast.errors import InvalidOption
+
+_ROUNDING = 1e-9
+"""Ten steps of 0.1 add up to a little less than 1, and are 100 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """How far something has come.
+
+    Attributes:
+        n: Steps done, never below 0; may pass `total`.
+        total: Steps in all. None: unknown.
+        started_at: When the bar was first advanced.
+        updated_at: When it was last advanced.
+        first_n: Steps done when it was first advanced; they took an unknown time, so `rate` leaves them out.
+    """
+
+    n: float
+    total: float | None
+    started_at: datetime
+    updated_at: datetime
+    first_n: float = 0
+
+    @property
+    def percent(self) -> float | None:
+        """From 0.0 to 100.0, which means all done. None without a total."""
+        if self.total is None:
+            return None
+        return 100.0 if _reached(self.n, self.total) else 100.0 * self.n / self.total
+
+    @property
+    def rate(self) -> float:
+        """Steps a second since the first advance. 0.0 as long as nothing can be said."""
+        elapsed = (self.updated_at - self.started_at).total_seconds()
+        return max(self.n - self.first_n, 0.0) / elapsed if elapsed > 0 else 0.0
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """Seconds until all is done, at the present rate. 0.0 when it is; None when nothing can be said."""
+        if self.total is None:
+            return None
+        if _reached(self.n, self.total):
+            return 0.0
+        rate = self.rate
+        return (self.total - self.n) / rate if rate > 0 else None
+
+
+def advance(bar: Bar | None, step: float, total: float | None, now: datetime) -> Bar:
+    """The bar after one more step.
+
+    Args:
+        bar: The bar so far. None: begin one.
+        step: Steps to add: 0 to show the bar or to set its total, a negative number to take back.
+        total: Steps in all. None: as before, in a fresh bar unknown.
+        now: The instant of the step. One that lies before the last (a clock was set back) counts as the last.
+
+    Raises:
+        InvalidOption: `step` or `total` is not a finite number, or `total` is negative.
+    """
+    step = _number("step", step)
+    if total is not None:
+        total = _number("total", total)
+        if total < 0:
+            raise InvalidOption(option="total", value=total, reason="give a number from 0 up, or None where it is unknown")
+    if bar is None:
+        n = max(step, 0)
+        return Bar(n=n, total=total, started_at=now, updated_at=now, first_n=n)
+    n = max(_number("step", bar.n + step), 0)
+    return replace(bar, n=n, total=bar.total if total is None else total, updated_at=max(bar.updated_at, now))
+
+
+def _reached(n: float, total: float) -> bool:
+    return n >= total or (n != int(n) and math.isclose(n, total, rel_tol=_ROUNDING))
+
+
+def _number(option: str, value: object) -> float:
+    try:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            return value
+    except OverflowError:  # an int of hundreds of digits
+        pass
+    raise InvalidOption(option=option, value=value, reason="give a finite number")
