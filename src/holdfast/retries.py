@@ -9,9 +9,9 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from holdfast.errors import IdentityError, InvalidOption, Misuse, NonRetryable, ValueNotKept
 
@@ -84,7 +84,7 @@ class Retry:
 
     def __repr__(self) -> str:
         usual = Retry()
-        options = {name: getattr(self, name) for name in self.__slots__[1:]}
+        options = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
         said = [f"{name}={value!r}" for name, value in options.items() if value != getattr(usual, name)]
         return f"Retry({', '.join([repr(self.max_attempts), *said])})"
 
@@ -296,20 +296,21 @@ def _yes_or_no(option: str, value: object) -> bool:
 
 def _retry_on(value: object) -> RetryOn:
     if isinstance(value, tuple):
-        return _exception_types("retry_on", value)
+        return _exception_types("retry_on", cast("tuple[object, ...]", value))
     if isinstance(value, type):
         return _exception_types("retry_on", (value,))[0]
     if inspect.iscoroutinefunction(value):
         raise InvalidOption(option="retry_on", value=value, reason="give a plain function: a coroutine would always count as true")
     if not callable(value):
         raise InvalidOption(option="retry_on", value=value, reason="give an exception type, a tuple of them, or a function of the error")
-    return value
+    return cast("Callable[[Exception], bool | Seconds]", value)
 
 
 def _exception_types(option: str, value: object) -> tuple[type[Exception], ...]:
     if not isinstance(value, tuple):
         raise InvalidOption(option=option, value=value, reason="give a tuple of exception types, such as (ValueError,)")
-    for kind in value:
+    kinds = cast("tuple[object, ...]", value)
+    for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
             raise InvalidOption(option=option, value=kind, reason="give subclasses of Exception; cancellation and Ctrl-C are never retried")
-    return value
+    return cast("tuple[type[Exception], ...]", kinds)

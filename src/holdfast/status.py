@@ -332,7 +332,7 @@ def _page_lines() -> Iterator[str]:
     yield ""
     yield "<!-- Printed by `python -m holdfast.status`; change the tables in src/holdfast/status.py instead. -->"
     yield ""
-    yield "One enum for actions, attempts, stages and runs. What the tables don't have is illegal: it raises `IllegalMove`, and changes nothing."
+    yield "One enum for actions, attempts, stages and runs. What is not in the tables is illegal: it raises `IllegalMove`."
     yield ""
     yield "| status | meaning |"
     yield "|---|---|"
