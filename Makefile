@@ -1,0 +1,64 @@
+# `make test` and `make demo` need nothing but a Python 3.11 or newer: each makes its own environment in .venv, once.
+# Another Python: make PYTHON=/path/to/python3 test
+
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help test demo lint types format docs test-pythons campaign bench clean
+
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+export PYTHON
+
+BIN := .venv/bin
+CODE := $(wildcard src tests examples benchmarks)
+
+help: ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+test: lint types ## lint, types and the whole suite
+	@$(BIN)/python -m pytest -q
+
+demo: .venv/.ready-demo ## index the standard library, kill it half-way, resume it
+	@$(BIN)/python examples/demo.py
+
+lint: .venv/.ready-dev ## ruff: rules and format
+	@.ci/quietly "ruff check" $(BIN)/ruff check $(CODE)
+	@.ci/quietly "ruff format" $(BIN)/ruff format --check $(CODE)
+
+types: .venv/.ready-dev ## mypy and pyright, strict, and the completeness of the public types
+	@.ci/quietly "mypy --strict" $(BIN)/mypy --strict
+	@.ci/quietly "pyright" $(BIN)/pyright
+	@.ci/quietly "pyright --verifytypes" $(BIN)/pyright --verifytypes holdfast --ignoreexternal
+
+format: .venv/.ready-dev ## let ruff put everything in order
+	@$(BIN)/ruff check --fix-only --quiet $(CODE)
+	@$(BIN)/ruff format --quiet $(CODE)
+
+docs: .venv/.ready-dev ## print the generated pages anew
+	@$(BIN)/python -W ignore::RuntimeWarning -m holdfast.status > docs/status.md
+
+test-pythons: ## the quick part of the suite under Python 3.12 and 3.13, where they are found
+	@.ci/test-pythons
+
+campaign: .venv/.ready-dev ## the long crash tests: thousands of power cuts, random kills
+	@$(BIN)/python -m pytest -q -m campaign
+
+bench: .venv/.ready-bench ## the numbers, beside their limits and beside peers
+	@$(BIN)/python -m benchmarks
+
+clean: ## remove environments, caches and builds
+	@rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment with everything for tests can show the demo as well.
+.venv/.ready-demo: pyproject.toml
+	@if [ ! .venv/.ready-dev -nt pyproject.toml ]; then .ci/environment .venv rich; fi
+	@touch $@
+
+.venv/.ready-dev: pyproject.toml
+	@.ci/environment .venv dev
+	@touch $@
+
+.venv/.ready-bench: .venv/.ready-dev
+	@.ci/environment .venv bench
+	@touch $@
