@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from holdfast.errors import InvalidOption
 
@@ -23,16 +22,14 @@ class Bar:
     Attributes:
         n: Steps done, never below 0; may pass `total`.
         total: Steps in all. None: unknown.
-        started_at: When the bar was first advanced.
-        updated_at: When it was last advanced.
-        first_n: Steps done when it was first advanced; they took an unknown time, so `rate` leaves them out.
+        started_at: When the bar was first advanced, in POSIX seconds.
+        updated_at: When it was last advanced, in POSIX seconds.
     """
 
     n: float
     total: float | None
-    started_at: datetime
-    updated_at: datetime
-    first_n: float = 0
+    started_at: float
+    updated_at: float
 
     @property
     def percent(self) -> float | None:
@@ -44,8 +41,8 @@ class Bar:
     @property
     def rate(self) -> float:
         """Steps a second since the first advance. 0.0 as long as nothing can be said."""
-        elapsed = (self.updated_at - self.started_at).total_seconds()
-        return max(self.n - self.first_n, 0.0) / elapsed if elapsed > 0 else 0.0
+        elapsed = self.updated_at - self.started_at
+        return self.n / elapsed if elapsed > 0 else 0.0
 
     @property
     def remaining_seconds(self) -> float | None:
@@ -58,14 +55,14 @@ class Bar:
         return (self.total - self.n) / rate if rate > 0 else None
 
 
-def advance(bar: Bar | None, step: float, total: float | None, now: datetime) -> Bar:
+def advance(bar: Bar | None, step: float, total: float | None, now: float) -> Bar:
     """The bar after one more step.
 
     Args:
         bar: The bar so far. None: begin one.
         step: Steps to add: 0 to show the bar or to set its total, a negative number to take back.
         total: Steps in all. None: as before, in a fresh bar unknown.
-        now: The instant of the step. One that lies before the last (a clock was set back) counts as the last.
+        now: The instant of the step, in POSIX seconds. One that lies before the last (a clock was set back) counts as the last.
 
     Raises:
         InvalidOption: `step` or `total` is not a finite number, or `total` is negative.
@@ -76,8 +73,7 @@ def advance(bar: Bar | None, step: float, total: float | None, now: datetime) ->
         if total < 0:
             raise InvalidOption(option="total", value=total, reason="give a number from 0 up, or None where it is unknown")
     if bar is None:
-        n = max(step, 0)
-        return Bar(n=n, total=total, started_at=now, updated_at=now, first_n=n)
+        return Bar(n=max(step, 0), total=total, started_at=now, updated_at=now)
     n = max(_number("step", bar.n + step), 0)
     return replace(bar, n=n, total=bar.total if total is None else total, updated_at=max(bar.updated_at, now))
 
