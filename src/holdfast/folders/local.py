@@ -1,0 +1,331 @@
+"""A `Folder` over any `Disk`: what makes a write whole, exclusive and durable, in terms of POSIX primitives.
+
+An object is written to a temporary file beside its place, synced, and then given its name in one step: by a link, which fails where
+the name is taken, or by a rename, which replaces. Then the folder is synced, and each folder above it that this process does not yet
+know to be durable. The rules for that are here, once; `disk` and `memory` decide nothing.
+
+Each operation is one plain method (`*_sync`) and one hop into a thread around it. Foreign errors end here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import errno
+import os
+import posixpath
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from holdfast.errors import InvalidName, ObjectExists, StoreError, StoreUnfenced, translate_os_error
+from holdfast.folders.protocol import Disk, Entry, FileOnDisk, Hold, Streamed
+from holdfast.folders.threads import Runner, call, in_thread
+
+TEMPORARY = ".tmp-"
+#: A store with this name lies in somebody's project: it is born with a note to git that nothing in it is to be kept.
+IGNORED_BY_GIT = ".holdfast"
+
+_NAME_BYTES = 255
+_UNLINKABLE = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
+_SWEEPS = 10
+
+
+class LocalFolder:
+    """The folder `root` of `disk`. It is created with its first object.
+
+    `run` carries operations out: `threads.in_thread`, or `threads.at_once` over a disk that never blocks.
+    """
+
+    def __init__(self, disk: Disk, root: str, url: str, *, run: Runner = in_thread) -> None:
+        self.url = url
+        self._disk = disk
+        self._root = root.rstrip("/") or "/"
+        self._top = self._root
+        self._durable: set[str] = set()  # folders at or below `_top` whose names this process has synced, or knows to be synced
+        self._run = run
+
+    def child(self, prefix: str) -> LocalFolder:
+        seen = copy.copy(self)  # with the same memory of what is durable, and the same top
+        seen._root, seen.url = self._path(prefix), f"{self.url.rstrip('/')}/{quote(prefix)}"
+        return seen
+
+    async def get(self, key: str) -> bytes:
+        return await self._run(call(self.get_sync, key))
+
+    async def put(self, key: str, data: bytes, *, sync: bool = True) -> None:
+        await self._run(call(self.put_sync, key, data, sync=sync))
+
+    async def create(self, key: str, data: bytes, *, sync: bool = True) -> None:
+        await self._run(call(self.create_sync, key, data, sync=sync))
+
+    async def delete(self, key: str) -> None:
+        await self._run(call(self.delete_sync, key))
+
+    async def delete_tree(self, prefix: str) -> None:
+        await self._run(call(self.delete_tree_sync, prefix))
+
+    async def list(self, prefix: str) -> Sequence[Entry]:
+        return await self._run(call(self.list_sync, prefix))
+
+    async def exists(self, key: str) -> bool:
+        return await self._run(call(self.exists_sync, key))
+
+    async def open_log(self, key: str) -> LocalLog:
+        return await self._run(call(self.open_log_sync, key))
+
+    async def hold(self, key: str, who: bytes) -> Hold | bytes:
+        return await self._run(call(self.hold_sync, key, who))
+
+    async def held(self, key: str) -> bytes | None:
+        return await self._run(call(self.held_sync, key))
+
+    async def put_file(self, key: str, source: Path, *, sync: bool = True) -> Streamed:
+        path = self._path(key)
+        temporary = _beside(path)
+        with self._border(key, source):
+            await self._run(call(self._make_folders, posixpath.dirname(path)))
+            try:
+                streamed = await self._disk.copy_in(source, temporary, sync=sync)
+                await self._run(call(self._replace, temporary, path, sync=sync))
+            except BaseException:
+                await self._run(call(self._discard, temporary))
+                raise
+        return streamed
+
+    async def get_file(self, key: str, target: Path) -> Streamed:
+        with self._border(key, target):
+            return await self._disk.copy_out(self._path(key), target)
+
+    async def aclose(self) -> None:
+        """Nothing is kept open between operations."""
+
+    def get_sync(self, key: str) -> bytes:
+        with self._border(key):
+            return self._disk.read(self._path(key))
+
+    def put_sync(self, key: str, data: bytes, *, sync: bool = True) -> None:
+        path = self._path(key)
+        with self._border(key), self._written_beside(path, data, sync) as temporary:
+            self._replace(temporary, path, sync=sync)
+
+    def create_sync(self, key: str, data: bytes, *, sync: bool = True) -> None:
+        path = self._path(key)
+        with self._border(key):
+            if self._disk.exists(path):
+                raise ObjectExists(where=self._where(key))
+            with self._written_beside(path, data, sync) as temporary:
+                self._link(key, temporary, path)
+                self._disk.unlink(temporary)
+            if sync:
+                self._sync_names(posixpath.dirname(path))
+
+    def delete_sync(self, key: str) -> None:
+        with self._border(key), contextlib.suppress(FileNotFoundError):
+            self._disk.unlink(self._path(key))
+
+    def delete_tree_sync(self, prefix: str) -> None:
+        with self._border(prefix):
+            self._delete_folder(self._path(prefix, whole=True))
+
+    def list_sync(self, prefix: str) -> Sequence[Entry]:
+        with self._border(prefix):
+            try:
+                found = self._disk.scan(self._path(prefix, whole=True))
+            except FileNotFoundError:
+                return ()
+        return tuple(sorted((each for each in found if not each.name.startswith(TEMPORARY)), key=lambda entry: entry.name))
+
+    def exists_sync(self, key: str) -> bool:
+        with self._border(key):
+            return self._disk.exists(self._path(key))
+
+    def open_log_sync(self, key: str) -> LocalLog:
+        with self._border(key):
+            return LocalLog(self, key, self._disk.open_append(self._path(key)))
+
+    def hold_sync(self, key: str, who: bytes) -> Hold | bytes:
+        path = self._path(key)
+        with self._border(key):
+            try:
+                return self._disk.lock(path, who)
+            except FileNotFoundError:
+                self._make_folders(posixpath.dirname(path))
+                return self._disk.lock(path, who)
+
+    def held_sync(self, key: str) -> bytes | None:
+        with self._border(key):
+            return self._disk.lock_owner(self._path(key))
+
+    # writing
+
+    @contextlib.contextmanager
+    def _written_beside(self, path: str, data: bytes, sync: bool) -> Iterator[str]:
+        """A temporary file with `data`, removed again if the block fails; that it could not be removed never hides the failure.
+
+        It is closed before it gets its name: some network file systems report only then that they could not keep the data.
+        """
+        temporary = _beside(path)
+        try:
+            with contextlib.closing(self._write_new(temporary, data)) as file:
+                if sync:
+                    file.sync()
+            yield temporary
+        except BaseException:
+            self._discard(temporary)
+            raise
+
+    def _write_new(self, temporary: str, data: bytes) -> FileOnDisk:
+        try:
+            return self._disk.write_new(temporary, data)
+        except FileNotFoundError:
+            self._make_folders(posixpath.dirname(temporary))
+            return self._disk.write_new(temporary, data)
+
+    def _link(self, key: str, temporary: str, path: str) -> None:
+        try:
+            self._disk.link(temporary, path)
+        except OSError as error:
+            with contextlib.closing(self._disk.open_append(temporary)) as file:
+                if file.links() == 2:  # applied, and the answer was lost: NFS asks again, and hears that the name is taken
+                    return
+            if error.errno in _UNLINKABLE:
+                reason = f"its file system has no hard links ({error.strerror}), and so no exclusive creation"
+                raise StoreUnfenced(where=self._where(key), reason=reason) from error
+            raise
+
+    def _replace(self, temporary: str, path: str, *, sync: bool) -> None:
+        self._disk.rename(temporary, path)
+        if sync:
+            self._sync_names(posixpath.dirname(path))
+
+    def _discard(self, temporary: str) -> None:
+        with contextlib.suppress(OSError):
+            self._disk.unlink(temporary)
+
+    # folders
+
+    def _make_folders(self, folder: str) -> None:
+        parent = posixpath.dirname(folder)
+        try:
+            self._disk.make_folder(folder)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            if parent == folder:
+                raise
+            self._make_folders(parent)
+            self._make_folders(folder)
+            return
+        self._durable.discard(folder)
+        if folder == self._top and posixpath.basename(folder) == IGNORED_BY_GIT:
+            self._disk.write_new(f"{folder}/.gitignore", b"*\n").close()
+        if not folder.startswith(f"{self._top}/"):
+            self._disk.sync_folder(parent)  # the store's own folder and those above it: once, and `_sync_names` does not look there
+
+    def _sync_names(self, folder: str) -> None:
+        """Make the names in `folder` durable, and those of the folders on the way to it.
+
+        A folder that was found may have been made a moment ago, by a process that has not synced it yet, or by a write without `sync`:
+        so each is synced once by every process that relies on it.
+        """
+        self._disk.sync_folder(folder)
+        while folder != self._top and folder not in self._durable:
+            parent = posixpath.dirname(folder)
+            self._disk.sync_folder(parent)
+            self._durable.add(folder)
+            folder = parent
+
+    def _delete_folder(self, folder: str) -> None:
+        """Depth first, unfinished writes included. What others create there meanwhile is removed too, as long as they do not go on."""
+        for sweep in range(_SWEEPS):
+            try:
+                for entry in self._disk.scan(folder):
+                    self._delete_entry(f"{folder}/{entry.name}", entry.is_folder)
+                self._disk.remove_folder(folder)
+            except FileNotFoundError:
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or sweep == _SWEEPS - 1:
+                    raise
+            else:
+                break
+        self._durable.discard(folder)
+
+    def _delete_entry(self, path: str, is_folder: bool) -> None:
+        if is_folder:
+            self._delete_folder(path)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                self._disk.unlink(path)
+
+    # borders
+
+    @contextlib.contextmanager
+    def _border(self, key: str, file: Path | None = None) -> Iterator[None]:
+        """Translate what the disk raises, once. `file` is the machine's file in a copy, to be named where it is at fault."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except OSError as error:
+            at_fault = file is not None and error.filename == os.fspath(file)
+            raise translate_os_error(error, str(file) if at_fault else self._where(key)) from error
+
+    def _where(self, key: str) -> str:
+        return f"{self.url.rstrip('/')}/{key}" if key else self.url
+
+    def _path(self, key: str, *, whole: bool = False) -> str:
+        if whole and key == "":
+            return self._root
+        reason = _objection(key)
+        if reason is not None:
+            raise InvalidName(kind="key", name=key, reason=reason)
+        return f"{self._root.rstrip('/')}/{key}"
+
+
+class LocalLog:
+    """A journal segment, open for appending."""
+
+    def __init__(self, folder: LocalFolder, key: str, file: FileOnDisk) -> None:
+        self._folder = folder
+        self._key = key
+        self._file = file
+
+    def append(self, data: bytes, *, sync: bool) -> None:
+        with self._folder._border(self._key):
+            self._file.append(data)
+            if sync:
+                self._file.sync()
+
+    def is_fenced_by(self, key: str) -> bool:
+        """Look for `key` first, then for our own name: segments go in ascending order, so a deleted `key` shows as our own lost name."""
+        with self._folder._border(self._key):
+            return self._folder._disk.exists(self._folder._path(key)) or self._file.links() == 0
+
+    def close(self) -> None:
+        with self._folder._border(self._key):
+            self._file.close()
+
+
+def _beside(path: str) -> str:
+    return f"{posixpath.dirname(path)}/{TEMPORARY}{secrets.token_hex(8)}"
+
+
+def _objection(key: str) -> str | None:
+    """Why `key` can't be a key, or None."""
+    parts = key.split("/")
+    if "\\" in key or "\0" in key:
+        return "it has a backslash or a NUL in it"
+    if key.startswith("/"):
+        return "it is not relative"
+    if "" in parts:
+        return "a part of it is empty"
+    if "." in parts or ".." in parts:
+        return "a part of it is '.' or '..'"
+    if any(part.startswith(TEMPORARY) for part in parts):
+        return f"names that start with {TEMPORARY!r} are for unfinished writes"
+    if any(len(part.encode("utf-8", "surrogatepass")) > _NAME_BYTES for part in parts):
+        return f"a part of it is longer than {_NAME_BYTES} bytes"
+    return None
