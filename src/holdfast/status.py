@@ -205,16 +205,15 @@ _ACTION: Final[dict[Status, _Row]] = {
     Status.ROLLED_BACK: {Move.OWNER_LOST: (Status.ROLLED_BACK,), Move.ROLL_BACK: (Status.ROLLED_BACK,)},
 }
 
-_ATTEMPT_ENDS: Final[_Row] = {
+_ATTEMPT_FAILING: Final[_Row] = {
     Move.FAILS_RETRY_LEFT: (Status.FAILED,),
     Move.FAILS_NONE_LEFT: (Status.FAILED,),
     Move.ATTEMPT_TIMES_OUT: (Status.TIMED_OUT,),
-    **_IN_FLIGHT,
 }
 _ATTEMPT: Final[dict[Status, _Row]] = {
-    Status.STARTING: {Move.START: (Status.RUNNING,), **_ATTEMPT_ENDS},
-    Status.RUNNING: {Move.WAIT: (Status.AWAITING_INPUT,), Move.OK: (Status.COMPLETED,), **_ATTEMPT_ENDS},
-    Status.AWAITING_INPUT: {Move.GO_ON: (Status.RUNNING,), **_ATTEMPT_ENDS},
+    Status.STARTING: {Move.START: (Status.RUNNING,), Move.FAILS_NONE_LEFT: (Status.FAILED,), **_IN_FLIGHT},
+    Status.RUNNING: {Move.WAIT: (Status.AWAITING_INPUT,), Move.OK: (Status.COMPLETED,), **_ATTEMPT_FAILING, **_IN_FLIGHT},
+    Status.AWAITING_INPUT: {Move.GO_ON: (Status.RUNNING,), **_ATTEMPT_FAILING, **_IN_FLIGHT},
 }
 
 _NOTES: Final[Mapping[tuple[Status, Move], str]] = MappingProxyType(
