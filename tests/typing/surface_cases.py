@@ -1,0 +1,168 @@
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true, reportUnusedFunction=false, reportUnusedExpression=false
+"""What type checkers see of tasks, calls, runs and checkpoints. Never run: read by mypy and pyright (test_types.py)."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, assert_type
+from uuid import UUID
+
+from pydantic import BaseModel, TypeAdapter
+
+import holdfast as hf
+from holdfast import Bar, Call, Checkpoint, Generation, Retry, RunHandle, Status, TaskContext, Timeout, ctx, task
+
+
+class Model(BaseModel):
+    score: float
+
+
+@task
+async def embed(doc: str, *, size: int = 3) -> list[float]:
+    return [float(len(doc))] * size
+
+
+@task
+def count(text: str) -> int:
+    return len(text)
+
+
+@task(retries=3, timeout=60, concurrency=32, version="2", on_crash="fail")
+async def tuned(doc: str) -> Model:
+    return Model(score=len(doc))
+
+
+@task(retries=Retry(4, retry_on=OSError), timeout=Timeout(total=timedelta(hours=1)), name="tuned_count")
+def tuned_count(text: str, times: int = 1) -> int:
+    return len(text) * times
+
+
+@task
+async def nothing() -> None:
+    return None
+
+
+class Shop:
+    @task(name="shop.price")
+    async def price(self, item: str) -> int:
+        return len(item)
+
+    @task(name="shop.stock")
+    def stock(self, item: str) -> bool:
+        return bool(item)
+
+
+async def calls() -> None:
+    assert_type(embed("a"), Call[list[float]])
+    assert_type(embed("a", size=2), Call[list[float]])
+    assert_type(await embed("a"), list[float])
+    assert_type(await nothing(), None)
+    assert_type(await tuned("a"), Model)
+    assert_type(count("a"), int)
+    assert_type(count.call("a"), Call[int])
+    assert_type(await count.call("a"), int)
+    assert_type(await tuned_count.call("a", times=2), int)
+    assert_type(embed.call("a"), Call[list[float]])
+    assert_type(embed.sync("a"), list[float])
+    assert_type(count.sync("a"), int)
+    assert_type(embed.name, str)
+    assert_type(embed.version, str | None)
+    embed(3)  # type: ignore[arg-type]
+    embed()  # type: ignore[call-arg]
+    embed("a", sizes=2)  # type: ignore[call-arg]
+    count.call(3)  # type: ignore[arg-type]
+    embed.sync(3)  # type: ignore[arg-type]
+
+
+async def calls_are_coroutines() -> None:
+    assert_type(await asyncio.gather(embed("a"), count.call("b")), tuple[list[float], int])
+    assert_type(await asyncio.create_task(embed("a")), list[float])
+    assert_type(await asyncio.wait_for(embed("a"), 3), list[float])
+    async with asyncio.TaskGroup() as tasks:
+        begun = tasks.create_task(count.call("a"))
+    assert_type(begun.result(), int)
+
+
+def functions() -> None:
+    assert_type(asyncio.run(embed("a")), list[float])
+    bare: Callable[[str], Coroutine[Any, Any, list[float]]] = embed.fn
+    plain: Callable[[str], int] = count.fn
+    as_callback: Callable[[str], int] = count
+    assert_type(bare("a"), Coroutine[Any, Any, list[float]])
+    assert_type(plain("a") + as_callback("a"), int)
+    assert_type(embed.with_options(retries=5)("a"), Call[list[float]])
+    assert_type(count.with_options(timeout=1.5)("a"), int)
+    embed.with_options(retrys=5)  # type: ignore[call-arg]
+    embed.with_options(on_crash="ignore")  # type: ignore[typeddict-item, arg-type, unused-ignore]
+    task(retries="3")  # type: ignore[call-overload]
+
+
+async def methods(shop: Shop) -> None:
+    assert_type(shop.price("tea"), Call[int])
+    assert_type(await shop.price("tea"), int)
+    assert_type(shop.stock("tea"), bool)
+    assert_type(await shop.stock.call("tea"), bool)
+    shop.price(3)  # type: ignore[arg-type]
+
+
+async def runs() -> None:
+    assert_type(await hf.run(embed("a"), run_name="nightly", store="file:///tmp/x", resume="must"), list[float])
+    assert_type(await hf.run(count.call("a"), store=Path("x"), durability="flush", grace=timedelta(seconds=5)), int)
+    assert_type(hf.run_sync(embed("a"), custom_context={"tenant": "arxiv"}), list[float])
+    handle = await hf.start(embed("a"))
+    assert_type(handle, RunHandle[list[float]])
+    assert_type(await handle.result(), list[float])
+    assert_type(handle.run_name, str)
+    assert_type(handle.status, Status)
+    async with await hf.start(count.call("a")) as inner:
+        assert_type(await inner.result(), int)
+    await hf.run(embed)  # type: ignore[arg-type]
+    await hf.run(count("a"))  # type: ignore[arg-type]
+    await hf.run(embed("a"), resume="perhaps")  # type: ignore[arg-type, typeddict-item, unused-ignore]
+
+
+async def checkpoints(checkpoint: Checkpoint, generation: Generation) -> None:
+    assert_type(await checkpoint.load(), Path | None)
+    assert_type(await checkpoint.load(generation=generation, fallback=False), Path | None)
+    assert_type(await checkpoint.load(Model), Model | None)
+    assert_type(await checkpoint.load(bytes), bytes | None)
+    assert_type(await checkpoint.load(dict[str, int]), dict[str, int] | None)
+    either: TypeAdapter[int | str] = TypeAdapter(int | str)
+    assert_type(await checkpoint.load(either), int | str | None)
+    assert_type(await checkpoint.save(b"x"), Generation)
+    assert_type(await checkpoint.save(Model(score=1), metadata={"step": 3}, wait=True), Generation)
+    assert_type(await checkpoint.history(), Sequence[Generation])
+    assert_type(checkpoint.load_sync(), Path | None)
+    assert_type(checkpoint.load_sync(Model), Model | None)
+    assert_type(checkpoint.save_sync(b"x"), Generation)
+    assert_type(checkpoint.prev_exists(), bool)
+    assert_type(checkpoint.path, Path)
+    later: Coroutine[Any, Any, None] = checkpoint.save(b"x", wait=False)
+    await later
+
+
+async def inside(context: TaskContext) -> None:
+    assert_type(ctx(), TaskContext | Any)
+    assert_type(ctx().attempt_number, int | Any)
+    assert_type(context.attempt_number, int)
+    assert_type(context.custom_context, Mapping[str, str])
+    assert_type(context.progress("files", step=1, total=None), Bar)
+    assert_type(await context.now(), datetime)
+    assert_type(await context.uuid(), UUID)
+    assert_type(await context.random(), float)
+    assert_type(await context.record(lambda: 3), int)
+    assert_type(await context.receive("approval", Model, timeout=timedelta(days=1)), Model)
+    mood: TypeAdapter[Literal["good", "bad"]] = TypeAdapter(Literal["good", "bad"])
+    assert_type(await context.receive("mood", mood), Literal["good", "bad"])
+    with hf.custom_context(tenant="arxiv"), hf.group("shards"):
+        assert_type(hf.get_custom_context(), Mapping[str, str])
+    hf.custom_context(tenant=3)  # type: ignore[arg-type]
+
+
+async def isolated() -> None:
+    async def body(number: int, *, word: str) -> str:
+        return word * number
+
+    assert_type(await hf.contextual_run(body, 3, word="x"), str)
+    await hf.contextual_run(body, "3", word="x")  # type: ignore[arg-type]
