@@ -89,7 +89,7 @@ def functions() -> None:
     bare: Callable[[str], Coroutine[Any, Any, list[float]]] = embed.fn
     plain: Callable[[str], int] = count.fn
     as_callback: Callable[[str], int] = count
-    assert_type(bare("a"), Coroutine[Any, Any, list[float]])
+    assert_type(asyncio.run(bare("a")), list[float])
     assert_type(plain("a") + as_callback("a"), int)
     assert_type(embed.with_options(retries=5)("a"), Call[list[float]])
     assert_type(count.with_options(timeout=1.5)("a"), int)
