@@ -189,7 +189,7 @@ def test_there_is_one_context_variable() -> None:
         f"{module.name}:{node.lineno}"
         for module in modules()
         for node in ast.walk(module.tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2].partition("[")[0] == "ContextVar"
+        if isinstance(node, ast.Call) and ast.unparse(node.func).partition("[")[0].rpartition(".")[2] == "ContextVar"
     ]
     assert [where.partition(":")[0] for where in made] == ["contexts"]
 
