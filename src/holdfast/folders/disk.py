@@ -18,6 +18,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import aiofiles
@@ -33,6 +34,8 @@ if sys.platform != "win32":
 
 #: Large enough that a thread hop is nothing beside it, small enough that a few of them are nothing beside the rest.
 CHUNK = 4 << 20
+#: Each time that so much was written, the disk begins to keep it, so that the last sync finds little left to do.
+PUSH = 32 << 20
 
 T = TypeVar("T")
 
@@ -105,16 +108,15 @@ class OsDisk:
         os.rmdir(path)
 
     def sync_folder(self, path: str) -> None:
-        if os.name == "nt":
-            return  # Windows opens no folders; NTFS journals its names
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            _sync_whole(fd)
-        finally:
-            os.close(fd)
+        if sys.platform != "win32":  # which opens no folders; NTFS journals its names
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                _sync_whole(fd)
+            finally:
+                os.close(fd)
 
     def scan(self, path: str) -> Sequence[Entry]:
-        entries = []
+        entries: list[Entry] = []
         with os.scandir(path) as found:
             for each in found:
                 with contextlib.suppress(FileNotFoundError):  # gone between the listing and the look
@@ -232,7 +234,7 @@ else:
 def _content(fd: int) -> bytes:
     """What the owner wrote; nothing, if it took the lock in this instant."""
     os.lseek(fd, 0, os.SEEK_SET)
-    parts = []
+    parts: list[bytes] = []
     while part := os.read(fd, 1 << 16):
         parts.append(part)
     return b"".join(parts)
@@ -263,9 +265,7 @@ async def _stream(source: str, target: str, sync: bool, stop: threading.Event) -
             aiofiles.open(target, "xb", buffering=0, executor=pool()) as writing,
         ):
             made = True
-            streamed = await _pump(reading, writing, stop)
-            if sync:
-                await _hop(_sync_whole, writing.fileno())
+            streamed = await _pump(reading, writing, sync, stop)
             return streamed
     except BaseException:
         if made:
@@ -274,19 +274,50 @@ async def _stream(source: str, target: str, sync: bool, stop: threading.Event) -
         raise
 
 
-async def _pump(reading: AsyncFileIO, writing: AsyncFileIO, stop: threading.Event) -> Streamed:
+async def _pump(reading: AsyncFileIO, writing: AsyncFileIO, sync: bool, stop: threading.Event) -> Streamed:
     """In each round one chunk is written and hashed while the next one is read: three threads, two buffers."""
     digest, size = hashlib.sha256(), 0
     chunk, ahead = memoryview(bytearray(CHUNK)), memoryview(bytearray(CHUNK))
-    count = await reading.readinto(chunk)
-    while count:
-        if stop.is_set():
-            raise asyncio.CancelledError
-        part = chunk[:count]
-        size += count
-        count = await _together(reading.readinto(ahead), _write(writing, part), _hop(digest.update, part))
-        chunk, ahead = ahead, chunk
+    async with _Pushing(writing.fileno(), sync) as pushing:
+        count = await reading.readinto(chunk)
+        while count:
+            if stop.is_set():
+                raise asyncio.CancelledError
+            part = chunk[:count]
+            size += count
+            count = await _together(reading.readinto(ahead), _write(writing, part), _hop(digest.update, part))
+            chunk, ahead = ahead, chunk
+            pushing.wrote(len(part))
     return Streamed(size, digest.hexdigest())
+
+
+class _Pushing:
+    """Syncs a file behind the writer's back, one push at a time, and to its end when the block ends well."""
+
+    def __init__(self, fd: int, wanted: bool) -> None:
+        self._fd = fd
+        self._wanted = wanted
+        self._gathered = 0
+        self._push: asyncio.Future[object] | None = None
+
+    async def __aenter__(self) -> _Pushing:
+        return self
+
+    def wrote(self, size: int) -> None:
+        self._gathered += size
+        if self._wanted and self._gathered >= PUSH and (self._push is None or self._push.done()):
+            if self._push is not None:
+                self._push.result()  # the kernel reports a lost write once, and it may have been to this one
+            self._push = _hop(_sync_data, self._fd)
+            self._gathered = 0
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._push is not None:
+            await asyncio.wait({self._push})
+        if self._wanted and error is None:
+            if self._push is not None:
+                self._push.result()
+            await _hop(_sync_whole, self._fd)
 
 
 async def _write(writing: AsyncFileIO, part: memoryview) -> None:

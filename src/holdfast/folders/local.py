@@ -15,7 +15,7 @@ import errno
 import os
 import posixpath
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -48,7 +48,7 @@ class LocalFolder:
 
     def child(self, prefix: str) -> LocalFolder:
         seen = copy.copy(self)  # with the same memory of what is durable, and the same top
-        seen._root, seen.url = self._path(prefix), f"{self.url.rstrip('/')}/{quote(prefix)}"
+        seen._root, seen.url = self.path(prefix), f"{self.url.rstrip('/')}/{quote(prefix)}"
         return seen
 
     async def get(self, key: str) -> bytes:
@@ -82,9 +82,9 @@ class LocalFolder:
         return await self._run(call(self.held_sync, key))
 
     async def put_file(self, key: str, source: Path, *, sync: bool = True) -> Streamed:
-        path = self._path(key)
+        path = self.path(key)
         temporary = _beside(path)
-        with self._border(key, source):
+        with _border(self.where(key), source):
             await self._run(call(self._make_folders, posixpath.dirname(path)))
             try:
                 streamed = await self._disk.copy_in(source, temporary, sync=sync)
@@ -95,26 +95,26 @@ class LocalFolder:
         return streamed
 
     async def get_file(self, key: str, target: Path) -> Streamed:
-        with self._border(key, target):
-            return await self._disk.copy_out(self._path(key), target)
+        with _border(self.where(key), target):
+            return await self._disk.copy_out(self.path(key), target)
 
     async def aclose(self) -> None:
         """Nothing is kept open between operations."""
 
     def get_sync(self, key: str) -> bytes:
-        with self._border(key):
-            return self._disk.read(self._path(key))
+        with _border(self.where(key)):
+            return self._disk.read(self.path(key))
 
     def put_sync(self, key: str, data: bytes, *, sync: bool = True) -> None:
-        path = self._path(key)
-        with self._border(key), self._written_beside(path, data, sync) as temporary:
+        path = self.path(key)
+        with _border(self.where(key)), self._written_beside(path, data, sync) as temporary:
             self._replace(temporary, path, sync=sync)
 
     def create_sync(self, key: str, data: bytes, *, sync: bool = True) -> None:
-        path = self._path(key)
-        with self._border(key):
+        path = self.path(key)
+        with _border(self.where(key)):
             if self._disk.exists(path):
-                raise ObjectExists(where=self._where(key))
+                raise ObjectExists(where=self.where(key))
             with self._written_beside(path, data, sync) as temporary:
                 self._link(key, temporary, path)
                 self._disk.unlink(temporary)
@@ -122,32 +122,32 @@ class LocalFolder:
                 self._sync_names(posixpath.dirname(path))
 
     def delete_sync(self, key: str) -> None:
-        with self._border(key), contextlib.suppress(FileNotFoundError):
-            self._disk.unlink(self._path(key))
+        with _border(self.where(key)), contextlib.suppress(FileNotFoundError):
+            self._disk.unlink(self.path(key))
 
     def delete_tree_sync(self, prefix: str) -> None:
-        with self._border(prefix):
-            self._delete_folder(self._path(prefix, whole=True))
+        with _border(self.where(prefix)):
+            self._delete_folder(self.path(prefix, whole=True))
 
     def list_sync(self, prefix: str) -> Sequence[Entry]:
-        with self._border(prefix):
+        with _border(self.where(prefix)):
             try:
-                found = self._disk.scan(self._path(prefix, whole=True))
+                found = self._disk.scan(self.path(prefix, whole=True))
             except FileNotFoundError:
                 return ()
         return tuple(sorted((each for each in found if not each.name.startswith(TEMPORARY)), key=lambda entry: entry.name))
 
     def exists_sync(self, key: str) -> bool:
-        with self._border(key):
-            return self._disk.exists(self._path(key))
+        with _border(self.where(key)):
+            return self._disk.exists(self.path(key))
 
     def open_log_sync(self, key: str) -> LocalLog:
-        with self._border(key):
-            return LocalLog(self, key, self._disk.open_append(self._path(key)))
+        with _border(self.where(key)):
+            return LocalLog(self, self._disk, key, self._disk.open_append(self.path(key)))
 
     def hold_sync(self, key: str, who: bytes) -> Hold | bytes:
-        path = self._path(key)
-        with self._border(key):
+        path = self.path(key)
+        with _border(self.where(key)):
             try:
                 return self._disk.lock(path, who)
             except FileNotFoundError:
@@ -155,13 +155,26 @@ class LocalFolder:
                 return self._disk.lock(path, who)
 
     def held_sync(self, key: str) -> bytes | None:
-        with self._border(key):
-            return self._disk.lock_owner(self._path(key))
+        with _border(self.where(key)):
+            return self._disk.lock_owner(self.path(key))
+
+    def path(self, key: str, *, whole: bool = False) -> str:
+        """Where the disk has `key`; with `whole`, "" is this folder itself. Raises: InvalidName."""
+        if whole and key == "":
+            return self._root
+        reason = _objection(key)
+        if reason is not None:
+            raise InvalidName(kind="key", name=key, reason=reason)
+        return f"{self._root.rstrip('/')}/{key}"
+
+    def where(self, key: str) -> str:
+        """What to call `key` in a message."""
+        return f"{self.url.rstrip('/')}/{key}" if key else self.url
 
     # writing
 
     @contextlib.contextmanager
-    def _written_beside(self, path: str, data: bytes, sync: bool) -> Iterator[str]:
+    def _written_beside(self, path: str, data: bytes, sync: bool) -> Generator[str]:
         """A temporary file with `data`, removed again if the block fails; that it could not be removed never hides the failure.
 
         It is closed before it gets its name: some network file systems report only then that they could not keep the data.
@@ -192,7 +205,7 @@ class LocalFolder:
                     return
             if error.errno in _UNLINKABLE:
                 reason = f"its file system has no hard links ({error.strerror}), and so no exclusive creation"
-                raise StoreUnfenced(where=self._where(key), reason=reason) from error
+                raise StoreUnfenced(where=self.where(key), reason=reason) from error
             raise
 
     def _replace(self, temporary: str, path: str, *, sync: bool) -> None:
@@ -232,7 +245,7 @@ class LocalFolder:
         """
         self._disk.sync_folder(folder)
         while folder != self._top and folder not in self._durable:
-            parent = posixpath.dirname(folder)
+            parent: str = posixpath.dirname(folder)
             self._disk.sync_folder(parent)
             self._durable.add(folder)
             folder = parent
@@ -260,53 +273,42 @@ class LocalFolder:
             with contextlib.suppress(FileNotFoundError):
                 self._disk.unlink(path)
 
-    # borders
-
-    @contextlib.contextmanager
-    def _border(self, key: str, file: Path | None = None) -> Iterator[None]:
-        """Translate what the disk raises, once. `file` is the machine's file in a copy, to be named where it is at fault."""
-        try:
-            yield
-        except StoreError:
-            raise
-        except OSError as error:
-            at_fault = file is not None and error.filename == os.fspath(file)
-            raise translate_os_error(error, str(file) if at_fault else self._where(key)) from error
-
-    def _where(self, key: str) -> str:
-        return f"{self.url.rstrip('/')}/{key}" if key else self.url
-
-    def _path(self, key: str, *, whole: bool = False) -> str:
-        if whole and key == "":
-            return self._root
-        reason = _objection(key)
-        if reason is not None:
-            raise InvalidName(kind="key", name=key, reason=reason)
-        return f"{self._root.rstrip('/')}/{key}"
-
 
 class LocalLog:
     """A journal segment, open for appending."""
 
-    def __init__(self, folder: LocalFolder, key: str, file: FileOnDisk) -> None:
+    def __init__(self, folder: LocalFolder, disk: Disk, key: str, file: FileOnDisk) -> None:
         self._folder = folder
-        self._key = key
+        self._disk = disk
+        self._where = folder.where(key)
         self._file = file
 
     def append(self, data: bytes, *, sync: bool) -> None:
-        with self._folder._border(self._key):
+        with _border(self._where):
             self._file.append(data)
             if sync:
                 self._file.sync()
 
     def is_fenced_by(self, key: str) -> bool:
         """Look for `key` first, then for our own name: segments go in ascending order, so a deleted `key` shows as our own lost name."""
-        with self._folder._border(self._key):
-            return self._folder._disk.exists(self._folder._path(key)) or self._file.links() == 0
+        with _border(self._where):
+            return self._disk.exists(self._folder.path(key)) or self._file.links() == 0
 
     def close(self) -> None:
-        with self._folder._border(self._key):
+        with _border(self._where):
             self._file.close()
+
+
+@contextlib.contextmanager
+def _border(where: str, file: Path | None = None) -> Generator[None]:
+    """Translate what the disk raises, once. `file` is the machine's file in a copy, to be named where it is at fault."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        at_fault = file is not None and error.filename == os.fspath(file)
+        raise translate_os_error(error, str(file) if at_fault else where) from error
 
 
 def _beside(path: str) -> str:

@@ -28,14 +28,14 @@ CHUNK = 4 << 20
 class _File:
     content: bytearray = field(default_factory=bytearray)
     synced: int = 0
-    unsynced: list[int] = field(default_factory=list)  # where each write since the last sync ended
+    unsynced: list[int] = field(default_factory=list[int])  # where each write since the last sync ended
     links: int = 0
 
 
 @dataclass(eq=False, slots=True)
 class _Folder:
-    names: dict[str, _Node] = field(default_factory=dict)
-    durable: dict[str, _Node] = field(default_factory=dict)
+    names: dict[str, _Node] = field(default_factory=lambda: {})
+    durable: dict[str, _Node] = field(default_factory=lambda: {})
 
 
 _Node: TypeAlias = _File | _Folder

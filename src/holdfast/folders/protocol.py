@@ -35,9 +35,11 @@ class Log(Protocol):
 
     def append(self, data: bytes, *, sync: bool) -> None:
         """Write `data` at the end, whole; with `sync`, make it durable."""
+        ...
 
     def is_fenced_by(self, key: str) -> bool:
         """Say whether `key` exists, or this log itself is no longer linked: either means that another owner took over."""
+        ...
 
     def close(self) -> None: ...
 
@@ -55,41 +57,53 @@ class Folder(Protocol):
 
     async def get(self, key: str) -> bytes:
         """Return the object's bytes. Raises: ObjectMissing."""
+        ...
 
     async def put(self, key: str, data: bytes, *, sync: bool = True) -> None:
         """Write the object, replacing an older one whole."""
+        ...
 
     async def create(self, key: str, data: bytes, *, sync: bool = True) -> None:
         """Write the object if there is none. Raises: ObjectExists."""
+        ...
 
     async def delete(self, key: str) -> None:
         """Remove the object; absence is no error."""
+        ...
 
     async def delete_tree(self, prefix: str) -> None:
         """Remove every object below `prefix`; absence is no error."""
+        ...
 
     async def list(self, prefix: str) -> Sequence[Entry]:
         """Names directly below `prefix`, sorted; empty where there is no such prefix. Unfinished writes are not listed."""
+        ...
 
     async def exists(self, key: str) -> bool: ...
 
     async def put_file(self, key: str, source: Path, *, sync: bool = True) -> Streamed:
         """Stream a local file in, never whole in memory."""
+        ...
 
     async def get_file(self, key: str, target: Path) -> Streamed:
         """Stream the object to a new local file. Raises: ObjectMissing."""
+        ...
 
     async def open_log(self, key: str) -> Log:
         """Open an existing object for appending. Raises: ObjectMissing."""
+        ...
 
     async def hold(self, key: str, who: bytes) -> Hold | bytes:
         """Take the hint `key`, leaving `who` to be read by others; where a live owner has it, return its `who` instead."""
+        ...
 
     async def held(self, key: str) -> bytes | None:
         """Return the `who` of a live owner of the hint `key`, or None."""
+        ...
 
     def child(self, prefix: str) -> Folder:
         """The same place, seen from below `prefix`."""
+        ...
 
     async def aclose(self) -> None: ...
 
@@ -99,11 +113,13 @@ class FileOnDisk(Protocol):
 
     def append(self, data: bytes) -> None:
         """Write all of `data` at the end."""
+        ...
 
     def sync(self) -> None: ...
 
     def links(self) -> int:
         """How many names the file has now; 0 when it was unlinked."""
+        ...
 
     def close(self) -> None: ...
 
@@ -118,19 +134,23 @@ class Disk(Protocol):
 
     def write_new(self, path: str, data: bytes) -> FileOnDisk:
         """Create `path` exclusively, write `data`, and leave it open (not synced)."""
+        ...
 
     def open_append(self, path: str) -> FileOnDisk: ...
 
     def link(self, source: str, target: str) -> None:
         """Give the file a second name. Raises FileExistsError where `target` exists."""
+        ...
 
     def rename(self, source: str, target: str) -> None:
         """Rename, replacing `target`."""
+        ...
 
     def unlink(self, path: str) -> None: ...
 
     def make_folder(self, path: str) -> None:
         """Create one folder. Raises FileExistsError, or FileNotFoundError without its parent."""
+        ...
 
     def remove_folder(self, path: str) -> None: ...
 
@@ -144,13 +164,16 @@ class Disk(Protocol):
 
     def lock(self, path: str, who: bytes) -> Hold | bytes:
         """As `Folder.hold`."""
+        ...
 
     def lock_owner(self, path: str) -> bytes | None:
         """As `Folder.held`."""
+        ...
 
     async def copy_in(self, source: Path, path: str, *, sync: bool) -> Streamed:
         """Stream a local file of the machine to the new path `path` of this disk."""
+        ...
 
     async def copy_out(self, path: str, target: Path) -> Streamed:
         """Stream `path` of this disk to a new local file of the machine."""
-
+        ...

@@ -1,0 +1,364 @@
+"""Disks that fail when they are told to: a process killed at any operation, no space left, bytes that changed.
+
+They wrap any `Disk`. What a test proves over one of them holds for the real thing, because the rules of writing stand in `LocalFolder`,
+above all of them. A killed process is not an error that code could handle: `SimulatedCrash` is no `Exception`, and nothing works after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import threading
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from holdfast.folders.memory import MemoryDisk
+from holdfast.folders.protocol import Disk, Entry, FileOnDisk, Hold, Streamed
+
+When = Literal["before", "after", "torn"]
+
+_RANDOM_NAME = re.compile(r"\.tmp-[0-9a-f]+")
+
+
+class SimulatedCrash(BaseException):
+    """The process was killed here."""
+
+
+class CrashDisk:
+    """Kills the process at its `at`-th operation that changes something; with `at=None`, only counts.
+
+    Args:
+        inner: where everything goes, and what the next process finds.
+        at: which operation, counted from 1.
+        when: `before` or `after` it, or `torn`: with half of the bytes written (before it, where it writes none).
+
+    After the crash each operation raises `SimulatedCrash`, and no lock is held any more.
+    """
+
+    def __init__(self, inner: Disk, *, at: int | None = None, when: When = "before") -> None:
+        self._inner = inner
+        self._process = _Process(at, when)
+
+    @property
+    def operations(self) -> list[str]:
+        """What was begun, in order."""
+        return self._process.operations
+
+    @property
+    def crashed(self) -> bool:
+        return self._process.crashed
+
+    def read(self, path: str) -> bytes:
+        with self._process.alive():
+            return self._inner.read(path)
+
+    def write_new(self, path: str, data: bytes) -> FileOnDisk:
+        with self._process.step("write_new", path, torn=lambda: self._inner.write_new(path, data[: len(data) // 2]).close()):
+            return self._handle(path, self._inner.write_new(path, data))
+
+    def open_append(self, path: str) -> FileOnDisk:
+        with self._process.alive():
+            return self._handle(path, self._inner.open_append(path))
+
+    def link(self, source: str, target: str) -> None:
+        with self._process.step("link", target):
+            self._inner.link(source, target)
+
+    def rename(self, source: str, target: str) -> None:
+        with self._process.step("rename", target):
+            self._inner.rename(source, target)
+
+    def unlink(self, path: str) -> None:
+        with self._process.step("unlink", path):
+            self._inner.unlink(path)
+
+    def make_folder(self, path: str) -> None:
+        with self._process.step("make_folder", path):
+            self._inner.make_folder(path)
+
+    def remove_folder(self, path: str) -> None:
+        with self._process.step("remove_folder", path):
+            self._inner.remove_folder(path)
+
+    def sync_folder(self, path: str) -> None:
+        with self._process.step("sync_folder", path):
+            self._inner.sync_folder(path)
+
+    def scan(self, path: str) -> Sequence[Entry]:
+        with self._process.alive():
+            return self._inner.scan(path)
+
+    def exists(self, path: str) -> bool:
+        with self._process.alive():
+            return self._inner.exists(path)
+
+    def size(self, path: str) -> int:
+        with self._process.alive():
+            return self._inner.size(path)
+
+    def lock(self, path: str, who: bytes) -> Hold | bytes:
+        with self._process.alive():
+            found = self._inner.lock(path, who)
+            if isinstance(found, bytes):
+                return found
+            hold = _MortalHold(self._process, found)
+            self._process.opened[hold] = found.release
+            return hold
+
+    def lock_owner(self, path: str) -> bytes | None:
+        with self._process.alive():
+            return self._inner.lock_owner(path)
+
+    async def copy_in(self, source: Path, path: str, *, sync: bool) -> Streamed:
+        """Two operations, as in a file that is written and then synced."""
+        crash = self._process.begin("copy_in", path)
+        if crash == "before":
+            raise self._process.kill()
+        if crash == "torn":
+            self._inner.write_new(path, _first(source, _size(source) // 2)).close()
+            raise self._process.kill()
+        streamed = await self._inner.copy_in(source, path, sync=False)
+        if crash == "after":
+            raise self._process.kill()
+        if sync:
+            with contextlib.closing(self.open_append(path)) as written:
+                written.sync()
+        return streamed
+
+    async def copy_out(self, path: str, target: Path) -> Streamed:
+        with self._process.alive():
+            pass
+        return await self._inner.copy_out(path, target)
+
+    def _handle(self, path: str, file: FileOnDisk) -> FileOnDisk:
+        mortal = _MortalFile(self._process, path, file)
+        self._process.opened[mortal] = file.close
+        return mortal
+
+
+class _Process:
+    """A life that ends at a chosen step. One step at a time: nothing else is under way in the moment of death."""
+
+    def __init__(self, at: int | None, when: When) -> None:
+        self.operations: list[str] = []
+        self.crashed = False
+        self.opened: dict[object, Callable[[], None]] = {}  # what the kernel ends when the process ends
+        self._at = at
+        self._when: When = when
+        self._one_at_a_time = threading.RLock()
+
+    @contextlib.contextmanager
+    def alive(self) -> Generator[None]:
+        with self._one_at_a_time:
+            if self.crashed:
+                raise SimulatedCrash
+            yield
+
+    @contextlib.contextmanager
+    def step(self, verb: str, path: str, torn: Callable[[], None] | None = None) -> Generator[None]:
+        """One operation that changes something. `torn` does half of it."""
+        with self._one_at_a_time:
+            crash = self.begin(verb, path)
+            if crash == "torn" and torn is not None:
+                torn()
+            if crash in ("before", "torn"):
+                raise self.kill()
+            yield
+            if crash == "after":
+                raise self.kill()
+
+    def begin(self, verb: str, path: str) -> When | None:
+        with self.alive():
+            self.operations.append(f"{verb} {_RANDOM_NAME.sub('.tmp-*', path.lstrip('/'))}")
+            return self._when if len(self.operations) == self._at else None
+
+    def kill(self) -> SimulatedCrash:
+        with self._one_at_a_time:
+            self.crashed = True
+            for end in self.opened.values():
+                end()
+            self.opened.clear()
+            return SimulatedCrash(self.operations[-1])
+
+
+class _MortalFile:
+    """An open file of a process that can be killed."""
+
+    def __init__(self, process: _Process, path: str, file: FileOnDisk) -> None:
+        self._process = process
+        self._path = path
+        self._file = file
+
+    def append(self, data: bytes) -> None:
+        with self._process.step("append", self._path, torn=lambda: self._file.append(data[: len(data) // 2])):
+            self._file.append(data)
+
+    def sync(self) -> None:
+        with self._process.step("sync", self._path):
+            self._file.sync()
+
+    def links(self) -> int:
+        with self._process.alive():
+            return self._file.links()
+
+    def close(self) -> None:
+        with self._process.alive():
+            self._process.opened.pop(self, None)
+            self._file.close()
+
+
+class _MortalHold:
+    """A lock of a process that can be killed."""
+
+    def __init__(self, process: _Process, hold: Hold) -> None:
+        self._process = process
+        self._hold = hold
+
+    def release(self) -> None:
+        with self._process.alive():
+            self._process.opened.pop(self, None)
+            self._hold.release()
+
+
+class FullDisk:
+    """Has room for `after_bytes` more; then each write keeps what still fits and raises `ENOSPC`, until `free` is called."""
+
+    def __init__(self, inner: Disk, *, after_bytes: int) -> None:
+        self._inner = inner
+        self._room = _Room(after_bytes)
+
+    def free(self) -> None:
+        """Somebody made space: from here on all writes fit."""
+        self._room.grow()
+
+    def read(self, path: str) -> bytes:
+        return self._inner.read(path)
+
+    def write_new(self, path: str, data: bytes) -> FileOnDisk:
+        file = _LimitedFile(self._room, path, self._inner.write_new(path, b""))
+        try:
+            file.append(data)
+        except OSError:
+            file.close()
+            raise
+        return file
+
+    def open_append(self, path: str) -> FileOnDisk:
+        return _LimitedFile(self._room, path, self._inner.open_append(path))
+
+    def link(self, source: str, target: str) -> None:
+        self._inner.link(source, target)
+
+    def rename(self, source: str, target: str) -> None:
+        self._inner.rename(source, target)
+
+    def unlink(self, path: str) -> None:
+        self._inner.unlink(path)
+
+    def make_folder(self, path: str) -> None:
+        self._inner.make_folder(path)
+
+    def remove_folder(self, path: str) -> None:
+        self._inner.remove_folder(path)
+
+    def sync_folder(self, path: str) -> None:
+        self._inner.sync_folder(path)
+
+    def scan(self, path: str) -> Sequence[Entry]:
+        return self._inner.scan(path)
+
+    def exists(self, path: str) -> bool:
+        return self._inner.exists(path)
+
+    def size(self, path: str) -> int:
+        return self._inner.size(path)
+
+    def lock(self, path: str, who: bytes) -> Hold | bytes:
+        return self._inner.lock(path, who)
+
+    def lock_owner(self, path: str) -> bytes | None:
+        return self._inner.lock_owner(path)
+
+    async def copy_in(self, source: Path, path: str, *, sync: bool) -> Streamed:
+        size = _size(source)
+        fits = self._room.take(size)
+        if fits == size:
+            return await self._inner.copy_in(source, path, sync=sync)
+        self._inner.write_new(path, _first(source, fits)).close()
+        raise _no_space(path)
+
+    async def copy_out(self, path: str, target: Path) -> Streamed:
+        return await self._inner.copy_out(path, target)
+
+
+class _Room:
+    """How much still fits; None: all."""
+
+    def __init__(self, left: int) -> None:
+        self._left: int | None = left
+        self._one_at_a_time = threading.Lock()
+
+    def take(self, size: int) -> int:
+        """Use up to `size` of the room, and say how much of it there was."""
+        with self._one_at_a_time:
+            if self._left is None:
+                return size
+            fits = min(size, self._left)
+            self._left -= fits
+            return fits
+
+    def grow(self) -> None:
+        with self._one_at_a_time:
+            self._left = None
+
+
+class _LimitedFile:
+    """An open file on a disk with limited room."""
+
+    def __init__(self, room: _Room, path: str, file: FileOnDisk) -> None:
+        self._room = room
+        self._path = path
+        self._file = file
+
+    def append(self, data: bytes) -> None:
+        fits = self._room.take(len(data))
+        self._file.append(data[:fits])
+        if fits < len(data):
+            raise _no_space(self._path)
+
+    def sync(self) -> None:
+        self._file.sync()
+
+    def links(self) -> int:
+        return self._file.links()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def flip_byte(disk: MemoryDisk, path: str, offset: int) -> None:
+    """Change one byte of a file, durably. A negative `offset` counts from the end."""
+    content = bytearray(disk.read(path))
+    content[offset] ^= 0xFF
+    disk.overwrite(path, bytes(content))
+
+
+def cut(disk: MemoryDisk, path: str, size: int) -> None:
+    """Cut a file to its first `size` bytes, durably."""
+    disk.overwrite(path, disk.read(path)[:size])
+
+
+def _no_space(path: str) -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+
+def _size(source: Path) -> int:
+    return source.stat().st_size
+
+
+def _first(source: Path, size: int) -> bytes:
+    with source.open("rb") as file:
+        return file.read(size)
