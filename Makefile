@@ -28,7 +28,7 @@ lint: .venv/.ready-dev ## ruff: rules and format
 types: .venv/.ready-dev ## mypy and pyright, strict, and the completeness of the public types
 	@.ci/quietly "mypy --strict" $(BIN)/mypy --strict
 	@.ci/quietly "pyright" $(BIN)/pyright
-	@.ci/quietly "pyright --verifytypes" $(BIN)/pyright --verifytypes holdfast --ignoreexternal
+	@.ci/quietly "pyright --verifytypes" env PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes holdfast --ignoreexternal
 
 format: .venv/.ready-dev ## let ruff put everything in order
 	@$(BIN)/ruff check --fix-only --quiet $(CODE)
