@@ -236,7 +236,12 @@ def test_a_root_that_is_a_file_can_not_be_a_store(tmp_path: Path) -> None:
     root = tmp_path / "file"
     root.write_bytes(b"mine")
     folder = LocalFolder(OsDisk(), str(root), root.as_uri())
-    for attempt in (lambda: folder.put_sync("a", b""), lambda: folder.get_sync("a"), lambda: folder.list_sync(""), lambda: folder.delete_sync("a")):
+    for attempt in (
+        lambda: folder.put_sync("a", b""),
+        lambda: folder.get_sync("a"),
+        lambda: folder.list_sync(""),
+        lambda: folder.delete_sync("a"),
+    ):
         with pytest.raises(StoreInvalid):
             attempt()
     assert root.read_bytes() == b"mine"

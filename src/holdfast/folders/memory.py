@@ -6,6 +6,8 @@ was synced after the change. A rename is one change: old or new. Between those, 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import copy
 import errno
 import hashlib
@@ -20,6 +22,7 @@ from typing import TypeAlias
 import aiofiles
 
 from holdfast.folders.protocol import Entry, FileOnDisk, Hold, Streamed
+from holdfast.folders.threads import pool, to_end
 
 CHUNK = 4 << 20
 
@@ -207,24 +210,26 @@ class MemoryDisk:
             return None if owner is None else owner.who
 
     async def copy_in(self, source: Path, path: str, *, sync: bool) -> Streamed:
-        digest = hashlib.sha256()
-        size = 0
-        async with aiofiles.open(source, "rb") as reading:
-            file = self.write_new(path, b"")
-            while chunk := await reading.read(CHUNK):
-                digest.update(chunk)
-                size += len(chunk)
-                file.append(chunk)
-        if sync:
-            file.sync()
-        file.close()
-        return Streamed(size, digest.hexdigest())
+        stop = threading.Event()
+        return await to_end(self._copy_in(source, path, sync, stop), hurry=stop.set)
 
     async def copy_out(self, path: str, target: Path) -> Streamed:
-        content = self.read(path)
-        async with aiofiles.open(target, "xb") as writing:
-            await writing.write(content)
-        return Streamed(len(content), hashlib.sha256(content).hexdigest())
+        stop = threading.Event()
+        return await to_end(_write_out(self.read(path), target, stop), hurry=stop.set)
+
+    async def _copy_in(self, source: Path, path: str, sync: bool, stop: threading.Event) -> Streamed:
+        digest, size = hashlib.sha256(), 0
+        async with aiofiles.open(source, "rb", executor=pool()) as reading:
+            with contextlib.closing(self.write_new(path, b"")) as file:
+                while chunk := await reading.read(CHUNK):
+                    if stop.is_set():
+                        raise asyncio.CancelledError
+                    digest.update(chunk)
+                    size += len(chunk)
+                    file.append(chunk)
+                if sync:
+                    file.sync()
+        return Streamed(size, digest.hexdigest())
 
     def overwrite(self, path: str, content: bytes) -> None:
         """Change a file in place, durably: what damage does, and what no `Folder` ever asks for."""
@@ -318,6 +323,20 @@ def named(name: str) -> MemoryDisk:
     """The disk with that name in this process, new when it is asked for first."""
     with _naming:
         return _named.setdefault(name, MemoryDisk())
+
+
+async def _write_out(content: bytes, target: Path, stop: threading.Event) -> Streamed:
+    async with aiofiles.open(target, "xb", executor=pool()) as writing:
+        try:
+            for start in range(0, len(content), CHUNK):
+                if stop.is_set():
+                    raise asyncio.CancelledError
+                await writing.write(content[start : start + CHUNK])
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error is the one to hear of
+                os.unlink(target)
+            raise
+    return Streamed(len(content), hashlib.sha256(content).hexdigest())
 
 
 def _parts(path: str) -> list[str]:
