@@ -34,6 +34,8 @@ def fits(annotation: Any) -> Fits | None:
         return _is_none
     if annotation in (pathlib.Path, pathlib.PosixPath, pathlib.WindowsPath):
         return _is_exactly(type(pathlib.Path()))
+    if not is_hashable(annotation):
+        return None
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     maker = _MAKERS.get(origin if origin is not None else annotation)
     if maker is not None:
@@ -42,6 +44,15 @@ def fits(annotation: Any) -> Fits | None:
     if isinstance(kind, type) and (kind in _LEAVES or is_array(kind) or is_table(kind) or is_numpy_scalar(kind)):
         return _is_exactly(kind)
     return None
+
+
+def is_hashable(annotation: Any) -> bool:
+    """Whether an annotation can be a key; ``Annotated[int, []]`` can't."""
+    try:
+        hash(annotation)
+    except TypeError:
+        return False
+    return True
 
 
 def scalars(annotation: Any) -> frozenset[type]:

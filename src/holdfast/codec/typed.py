@@ -110,9 +110,7 @@ def codec_for(annotation: Any, *, task: str, pickle: bool = False) -> Codec:
         UnrecordableResult: no value of this annotation can be recorded.
     """
     try:
-        plan, scalars = _planned(annotation, pickle)
-    except TypeError:  # an annotation that can't be hashed
-        plan, scalars = _plan(annotation, pickle)
+        plan, scalars = (_planned if plain.is_hashable(annotation) else _plan)(annotation, pickle)
     except Refused as refused:
         raise UnrecordableResult(task=task, path=f"its annotation {_shown(annotation)}", reason=refused.reason) from None
     return Codec(task, annotation, plan, scalars)
