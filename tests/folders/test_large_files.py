@@ -29,6 +29,8 @@ async def copy():
     streamed = await folder.put_file("big", source)
     assert await folder.get_file("big", source.with_name("back")) == streamed
     print(json.dumps([streamed.size, peak() - before]))
+    await folder.delete_tree("")  # kept temporary folders stay small
+    source.with_name("back").unlink()
 
 asyncio.run(copy())
 """
