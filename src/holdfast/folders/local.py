@@ -14,7 +14,6 @@ import copy
 import errno
 import os
 import posixpath
-import secrets
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -312,7 +311,7 @@ def _border(where: str, file: Path | None = None) -> Generator[None]:
 
 
 def _beside(path: str) -> str:
-    return f"{posixpath.dirname(path)}/{TEMPORARY}{secrets.token_hex(8)}"
+    return f"{posixpath.dirname(path)}/{TEMPORARY}{os.urandom(8).hex()}"
 
 
 def _objection(key: str) -> str | None:

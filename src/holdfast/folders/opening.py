@@ -5,7 +5,6 @@ Kinds of places are loaded by name when the first of them is opened, so that imp
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from importlib import import_module
@@ -78,6 +77,8 @@ def _open_memory(url: str) -> Folder:
 
 
 def _why_not(scheme: str) -> str:
+    import difflib  # both for the message only
+
     from fsspec.registry import known_implementations
 
     works = "a path, file: and memory: work"
