@@ -198,7 +198,7 @@ def _read_axis(pandas: Any, spec: Mapping[str, Any], stored: Any, parts: Parts) 
         return pandas.MultiIndex.from_arrays(levels, names=names)
     cells = _read_column(pandas, spec["index"], stored, parts)
     index = pandas.Index(cells, name=names[0], dtype=object if "cells" in spec["index"] else None)
-    if spec.get("freq") is not None and hasattr(index, "inferred_freq") and not hasattr(index, "start_time"):
+    if spec.get("freq") is not None and type(index).__name__ in ("DatetimeIndex", "TimedeltaIndex"):
         index.freq = spec["freq"]
     return index
 

@@ -150,10 +150,9 @@ def untag(tree: Any, parts: Parts) -> Any:
     """
     kind = type(tree)
     if kind is dict:
-        name = tree.get(TAG)
-        if name is None:
-            return {key: item if type(item) in _SCALARS else untag(item, parts) for key, item in tree.items()}
-        return _untagger(name)(tree, parts)
+        if TAG in tree:
+            return _untagger(tree[TAG])(tree, parts)
+        return {key: item if type(item) in _SCALARS else untag(item, parts) for key, item in tree.items()}
     if kind is list:
         return [item if type(item) in _SCALARS else untag(item, parts) for item in tree]
     return tree
