@@ -42,7 +42,7 @@ pickles, and says what to do. Each derives also from the builtin that people alr
         ├── StorePermission                (PermissionError)
         ├── StoreInvalid, StoreUnfenced    (ValueError)
         ├── JournalDamaged, JournalTooNew
-        └── CheckpointCorrupt
+        └── CheckpointCorrupt, BlobCorrupt
 
     HoldfastWarning (UserWarning): NotDurable, CodeChanged, LeftRunning, Unrebuildable, DoubtfulReuse, CheckpointFallback, ContextChanged
 """
@@ -499,6 +499,14 @@ class CheckpointCorrupt(StoreError):
     """Generations exist, and none of them can be believed."""
 
     template = "{where}: no valid generation ({reason}); restore one from a copy, or change the task's version= to begin without"
+    where: str
+    reason: str
+
+
+class BlobCorrupt(StoreError):
+    """A large value is gone, or its bytes are not what its name says."""
+
+    template = "{where}: {reason}; restore it from a copy, or change the version= of the task whose result it is to run it again"
     where: str
     reason: str
 

@@ -30,7 +30,8 @@ def distinct() -> list[Any]:
         frame(a=pd.Series([1, "x"], dtype=object)), frame(a=pd.Series([1, 2], dtype=object)), frame(a=pd.to_datetime(["2020", "2021"])),
         frame(a=pd.to_datetime(["2020", "2021"]).tz_localize("UTC")), pd.Series([1, 2]), pd.Series([1, 2], name="a"), pd.Index([1, 2]),
         pd.Series([1, 2], index=[1, 2]), pd.RangeIndex(2), pd.MultiIndex.from_tuples([(1, "a")]), pd.Timestamp("2020"), pd.NA, pd.NaT,
-        pd.Timedelta("1s"), pd.Period("2020", "M"), pd.Interval(0, 1), pd.Series([], dtype=float), pd.DataFrame(), pd.Index([1, 2], name="a"),
+        pd.Timedelta("1s"), pd.Period("2020", "M"), pd.Interval(0, 1), pd.Series([], dtype=float), pd.DataFrame(), pd.Index([1, 2],
+        name="a"),
     ]  # fmt: skip
 
 

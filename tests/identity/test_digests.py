@@ -94,7 +94,7 @@ DISTINCT: list[Any] = [
     set(), {1}, {1, 2}, {"1"}, frozenset(), frozenset({1}), frozenset({frozenset({1})}), Pair(1, 2), (1, 2), Text("a"), Marked([1]),
     marked("x"), marked("y"), OrderedDict(a=1), OrderedDict(a=1, b=2), OrderedDict(b=2, a=1), Counter(a=1), defaultdict(int, a=1),
     defaultdict(list, a=1), deque([1]), deque([1], 3), range(3), range(0, 3, 2), range(1, 3), slice(3), slice(1, 3), ...,
-    datetime(2020, 1, 1), datetime(2020, 1, 1, fold=1), datetime(2020, 1, 1, tzinfo=UTC),
+    datetime(2020, 1, 1), datetime(2020, 1, 1, fold=1), datetime(2020, 1, 1, tzinfo=UTC),  # noqa: DTZ001
     datetime(2020, 1, 1, tzinfo=timezone(timedelta(hours=1))), date(2020, 1, 1), time(1), time(1, tzinfo=UTC), timedelta(1),
     timedelta(seconds=1), Decimal("1.0"), Decimal("1.00"), Decimal("NaN"), UUID(int=1), UUID(int=2), PurePosixPath("a/b"),
     PurePosixPath("a"), Colour.RED, Colour.BLUE, Shade.RED, Access.READ, Access.READ | Access.WRITE, Access(0), Point(1), Point(2),

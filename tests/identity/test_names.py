@@ -17,7 +17,13 @@ from holdfast.errors import InvalidName
 from holdfast.identity import check_name, module_name, source_digest, task_name
 
 SOURCE = Path(__file__).parents[2] / "src"
-PROGRAM = "from holdfast.identity import task_name\ndef work(): ...\nclass Kind:\n    def method(self): ...\nprint(task_name(work), task_name(Kind.method))\n"
+PROGRAM = """
+from holdfast.identity import task_name
+def work(): ...
+class Kind:
+    def method(self): ...
+print(task_name(work), task_name(Kind.method))
+"""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""Tasks that survive: an asyncio-native SDK whose only state is a folder.
+
+Decorate async functions with `@task`, start them with `run(call, run_name=...)`, and after any crash run the same line again.
+"""
+
+from holdfast.checkpoints import Checkpoint, Generation, latest_checkpoint
+from holdfast.contexts import Context, TaskContext, contextual_run, ctx, custom_context, get_custom_context, group
+from holdfast.errors import HoldfastError, NonRetryable
+from holdfast.events import Event
+from holdfast.launch import RunHandle, RunOptions, run, run_sync, start
+from holdfast.orders import ActionID
+from holdfast.progress import Bar
+from holdfast.retries import Rate, Retry, Timeout
+from holdfast.status import (
+    ACTIVE_STATES,
+    CANCELABLE_STATES,
+    INACTIVE_STATES,
+    RESUMABLE_STATES,
+    STAGE_NAME_MAX_LENGTH,
+    StageStatus,
+    Status,
+)
+from holdfast.stores import Store
+from holdfast.tasks import AsyncTask, Call, SyncTask, Task, TaskOptions, task
+from holdfast.telling import Observer
+from holdfast.views import ActionState, AttemptState, RunState, RunSummary
+
+__all__ = [
+    "ACTIVE_STATES",
+    "CANCELABLE_STATES",
+    "INACTIVE_STATES",
+    "RESUMABLE_STATES",
+    "STAGE_NAME_MAX_LENGTH",
+    "ActionID",
+    "ActionState",
+    "AsyncTask",
+    "AttemptState",
+    "Bar",
+    "Call",
+    "Checkpoint",
+    "Context",
+    "Event",
+    "Generation",
+    "HoldfastError",
+    "NonRetryable",
+    "Observer",
+    "Rate",
+    "Retry",
+    "RunHandle",
+    "RunOptions",
+    "RunState",
+    "RunSummary",
+    "StageStatus",
+    "Status",
+    "Store",
+    "SyncTask",
+    "Task",
+    "TaskContext",
+    "TaskOptions",
+    "Timeout",
+    "contextual_run",
+    "ctx",
+    "custom_context",
+    "get_custom_context",
+    "group",
+    "latest_checkpoint",
+    "run",
+    "run_sync",
+    "start",
+    "task",
+]

@@ -1,0 +1,1 @@
+"""The near side: one action, from being asked for to its outcome."""

@@ -1,0 +1,118 @@
+"""What to do with an action that is asked for, and what an attempt's end makes of it. Pure functions; guarantees.md is the law."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
+from holdfast.errors import CrashLoop, OutcomeUnknown, TaskError, TaskTimedOut
+from holdfast.orders import Policy
+from holdfast.retries import Again, decide
+from holdfast.states import Record
+from holdfast.status import Status
+
+_UNKNOWN_ENDS = frozenset({Status.CRASHED, Status.STOPPED, Status.CANCELLED, Status.TIMED_OUT})
+_FAILURES = frozenset({Status.FAILED, Status.TIMED_OUT})
+
+
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """A first asking, or a new one: new retries, a new total timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """The present asking goes on, after `next_at` where there is one."""
+
+    next_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The recorded outcome is the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """It fails without another attempt."""
+
+    error: TaskError
+
+
+Asked: TypeAlias = Anew | GoOn | Replay | Refuse
+
+
+def asked(record: Record | None, parent_try: int | None, policy: Policy) -> Asked:
+    """Decide what asking for an action means.
+
+    Args:
+        record: What is on record; None for the first asking ever.
+        parent_try: The asking parent's present try; None for a root, whose failures are always tried anew.
+        policy: The task's.
+    """
+    if record is None:
+        return Anew()
+    if record.status is Status.COMPLETED:
+        return Replay() if record.version == policy.version else Anew()
+    ended_as = record.attempt.status if record.attempt is not None else None
+    if policy.on_crash == "fail" and ended_as in _UNKNOWN_ENDS:
+        return Refuse(OutcomeUnknown(task=policy.name, attempt=record.number, status=ended_as.value if ended_as else ""))
+    if record.status is Status.CANCELLED or record.version != policy.version:
+        return Anew()
+    if record.status in _FAILURES:
+        is_recent = parent_try is not None and record.failed_in == parent_try
+        return Replay() if is_recent or (record.final and parent_try is not None) else Anew()
+    if record.barren >= policy.retry.max_crashes:
+        return Refuse(CrashLoop(task=policy.name, crashes=record.barren))
+    return GoOn(record.next_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """How an attempt ended, and where that leaves its action. `error` is what its caller gets, where it is not asked again."""
+
+    status: Status
+    then: Status
+    error: Exception | None = None
+    delay: float | None = None
+    final: bool = False
+    abandoned: bool = False
+
+
+def conclude(outcome: Outcome, policy: Policy, failures: int, jitter: float, stopped_as: Status | None) -> Conclusion:
+    """Decide what the end of an attempt means.
+
+    Args:
+        outcome: The body's end.
+        policy: The task's.
+        failures: Of this asking, before this attempt.
+        jitter: From [0, 1).
+        stopped_as: STOPPED or CANCELLED, where the run was asked to end so; else None.
+    """
+    match outcome:
+        case Value():
+            return Conclusion(Status.COMPLETED, Status.COMPLETED)
+        case Error(error):
+            return _failed(Status.FAILED, Status.FAILED, error, policy, failures, jitter)
+        case Ended(cause) | Abandoned(cause):
+            status = stopped_as or Status.CANCELLED
+            return Conclusion(status, status, abandoned=isinstance(outcome, Abandoned))
+
+
+def conclude_timeout(
+    what: str, error: TaskTimedOut, policy: Policy, failures: int, jitter: float, *, abandoned: bool
+) -> Conclusion:
+    """Decide what a passed timeout means: `what` is "attempt" or "total"."""
+    if what == "total" or policy.on_crash == "fail":
+        return Conclusion(Status.TIMED_OUT, Status.TIMED_OUT, error, abandoned=abandoned)
+    concluded = _failed(Status.TIMED_OUT, Status.TIMED_OUT, error, policy, failures, jitter)
+    return Conclusion(concluded.status, concluded.then, error, concluded.delay, concluded.final, abandoned)
+
+
+def _failed(status: Status, given_up: Status, error: Exception, policy: Policy, failures: int, jitter: float) -> Conclusion:
+    match decide(policy.retry, error, failures + 1, jitter):
+        case Again(delay_seconds):
+            return Conclusion(status, Status.RETRYING, error, delay_seconds)
+        case given:
+            return Conclusion(status, given_up, error, final=given.final)

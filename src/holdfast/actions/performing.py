@@ -1,0 +1,708 @@
+"""One action, from being asked for to its outcome: place, record, attempts, outcome, record again.
+
+An action runs in an asyncio task of its own, or in the task whose coroutine is the very call. Cancelling that task cancels the action.
+Whoever asks gets the outcome once it is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.actions.decisions import Anew, Asked, Conclusion, GoOn, Refuse, Replay, asked, conclude, conclude_timeout
+from holdfast.actions.runtime import Runtime, StopRequest
+from holdfast.actions.scopes import Generation3, Saves, Scope
+from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
+from holdfast.checkpoints import newest_generation
+from holdfast.clocks import clock
+from holdfast.codec import INLINE_LIMIT, Codec, decode_error, encode_error, from_json, parts_of, to_json
+from holdfast.contexts import Context
+from holdfast.errors import (
+    AmbiguousKey,
+    AmbiguousLoop,
+    ContextChanged,
+    DoubtfulReuse,
+    InvalidOption,
+    LeftRunning,
+    RunCancelled,
+    RunStopped,
+    TaskTimedOut,
+    UnstableInput,
+)
+from holdfast.errors import Unrebuildable as UnrebuildableWarning
+from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, AttemptStarted, CheckpointsSetAside, Replayed
+from holdfast.identity import Signature, action_name, digest_inputs, free_variables
+from holdfast.orders import ActionID, Capsule, Definition, Order, Policy
+from holdfast.rounds import Doubted
+from holdfast.states import Record
+from holdfast.status import Status
+
+_BUILTIN = "holdfast:"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a call stands in its run's tree."""
+
+    name: str
+    first: str
+    occurrence: int
+    round: int
+    inputs: str
+    bare: str
+
+
+class Attempt(Scope):
+    """A scope whose body can ask for actions."""
+
+    def recorded(self, what: str, fn: Callable[[], Any], *, in_thread: bool) -> Coroutine[Any, Any, Any]:
+        self.check(f"ctx().{what}")
+        order = Order(_builtin(what, fn, in_thread=in_thread), (), {})
+        return ask(self, order, Context.current(), None)
+
+
+def _builtin(what: str, fn: Callable[[], Any], *, in_thread: bool) -> Definition:
+    async def call() -> Any:
+        value = fn()
+        return await value if inspect.isawaitable(value) else value
+
+    body = fn if in_thread else call
+    policy = Policy(name=f"{_BUILTIN}{what}")
+    return Definition(body, policy, is_async=not in_thread, signature=_NO_ARGUMENTS, annotation=_anything, bound_cells=False)
+
+
+def _nothing() -> None: ...
+
+
+def _anything() -> Any:
+    return Any
+
+
+_NO_ARGUMENTS = Signature(_nothing)
+
+
+# asking
+
+
+async def ask(scope: Scope, order: Order, context: Context, call: object) -> Any:
+    """Ask for an action in a running attempt, and return its outcome.
+
+    Args:
+        scope: The attempt that asks.
+        order: What it asks for.
+        context: The node in which the call was made.
+        call: The coroutine that is being awaited: where it is a task's own, the action runs in that task.
+    """
+    definition, runtime = order.definition, scope.runtime
+    scope.check(f"a call of {definition.policy.name}")
+    if runtime.lost is not None:
+        raise runtime.lost
+    if runtime.stop is not None:
+        raise stopped_error(runtime)
+    codec = definition.result_codec()
+    if not runtime.durable:
+        action = Action(runtime, scope, order, context, codec, None, None, Anew())
+        return await _waited(scope, action, call)
+    return await _ask_durably(scope, order, context, codec, call)
+
+
+async def _ask_durably(scope: Scope, order: Order, context: Context, codec: Codec, call: object) -> Any:
+    definition, runtime = order.definition, scope.runtime
+    policy = definition.policy
+    if not policy.name.startswith(_BUILTIN):
+        runtime.meet(definition, scope.identify().name)
+    try:
+        place = _place(scope, order, context)
+    except Doubted as doubted:
+        await _set_aside(scope, doubted.first)
+        raise AmbiguousLoop(task=policy.name) from None
+    if scope.asked is not None:
+        scope.asked.add(place.name)
+    scope.undelivered.add(place.name)
+    try:
+        while (live := runtime.live.get(place.name)) is not None and live.task is not None:
+            await asyncio.wait({live.task})
+        assert runtime.state is not None
+        record = runtime.state.actions.get(place.name)
+        if record is not None and record.inputs and place.inputs and record.inputs != place.inputs:
+            raise AmbiguousKey(task=policy.name, key=_key(policy, order) or "")
+        decision = asked(record, scope.present_try, policy)
+        if record is None:
+            _hint_at_context(scope, place, policy)
+        elif isinstance(decision, Replay):
+            return await _replay(scope, record, place, codec)
+        action = Action(runtime, scope, order, context, codec, place, record, decision)
+        return await _waited(scope, action, call)
+    finally:
+        scope.undelivered.discard(place.name)
+
+
+async def _waited(scope: Scope, action: Action, call: object) -> Any:
+    """Perform the action while the asking body needs no slot."""
+    scope.wait_begins()
+    try:
+        present = asyncio.current_task()
+        if present is not None and present.get_coro() is call:
+            action.task = present
+            return await action.perform()
+        action.task = asyncio.create_task(action.perform(), name=action.order.definition.policy.name)
+        return await action.task
+    finally:
+        await scope.wait_ends()
+
+
+def stopped_error(runtime: Runtime) -> RunStopped | RunCancelled:
+    """What a caller gets, once the run was asked to end."""
+    if runtime.stop is not None and runtime.stop.status is Status.CANCELLED:
+        return RunCancelled(run_name=runtime.run_name)
+    return RunStopped(run_name=runtime.run_name, reason=runtime.stop.reason if runtime.stop is not None else "")
+
+
+def _key(policy: Policy, order: Order) -> str | None:
+    if policy.key is None:
+        return None
+    key = policy.key(*order.args, **order.kwargs)
+    if not isinstance(key, str):
+        raise InvalidOption(option="key", value=key, reason="it has to return a str")
+    return key
+
+
+def digest_of(order: Order) -> bytes:
+    """The digest of a call's inputs: its arguments, and what its function closes over. Raises: UnstableInput, TypeError."""
+    definition = order.definition
+    named = definition.signature.bind(order.args, order.kwargs)
+    if definition.bound_cells:
+        named = named | {f"<{name}>": value for name, value in free_variables(definition.fn).items()}
+    return digest_inputs(definition.policy.name, named)
+
+
+def _place(scope: Scope, order: Order, context: Context) -> Place:
+    """Work out the place of a call, at one instant. Raises: UnstableInput, AmbiguousKey, Doubted, TypeError."""
+    policy = order.definition.policy
+    parent, digest = scope.identify().name, b""
+    if policy.name.startswith(_BUILTIN):
+        inputs = b"b%d" % scope.rounds.ordinal
+        counted: tuple[tuple[str, str], ...] = ()
+    else:
+        key = _key(policy, order)
+        if key is None:
+            inputs = b"d" + digest_of(order)
+        else:
+            digest = _digest_if_stable(order)
+            inputs = b"k" + key.encode("utf-8", "surrogatepass")
+            _check_key(scope, policy.name, key, digest)
+        counted = _counted(context, policy)
+    first = action_name(parent, policy.name, inputs, context.group, counted, 0)
+    number = scope.rounds.next(first)
+    name = first if number == 0 else action_name(parent, policy.name, inputs, context.group, counted, number)
+    bare = action_name(parent, policy.name, inputs, context.group, (), number) if counted else ""
+    return Place(name, first, number, scope.rounds.ordinal, digest.hex(), bare)
+
+
+def _counted(context: Context, policy: Policy) -> tuple[tuple[str, str], ...]:
+    counted = context.counted
+    if not counted or policy.context_keys == ():
+        return ()
+    keys = policy.context_keys
+    return tuple(sorted((k, v) for k, v in counted.items() if keys is None or k in keys))
+
+
+def _digest_if_stable(order: Order) -> bytes:
+    try:
+        return digest_of(order)
+    except UnstableInput:
+        return b""
+
+
+def _check_key(scope: Scope, task: str, key: str, digest: bytes) -> None:
+    if not digest:
+        return
+    known = scope.keys = scope.keys if scope.keys is not None else {}
+    if known.setdefault(f"{task}\0{key}", (key, digest))[1] != digest:
+        raise AmbiguousKey(task=task, key=key)
+
+
+async def _set_aside(scope: Scope, first: str) -> None:
+    """Make durable that what this attempt saved since its doubtful answer is not to be loaded, and that `first` is a loop's."""
+    since: Generation3 = scope.doubted_at or (scope.epoch, scope.number, 0)
+    until = (scope.epoch, scope.number, 10**6)
+    await scope.runtime.commit(
+        CheckpointsSetAside(action=scope.identify().name, at=clock().now(), since=since, until=until, first=first)
+    )  # fmt: skip
+
+
+def _hint_at_context(scope: Scope, place: Place, policy: Policy) -> None:
+    runtime = scope.runtime
+    if not runtime.is_resumed or runtime.state is None or policy.name.startswith(_BUILTIN):
+        return
+    twin = runtime.state.differing_in_context(place.bare or place.name)
+    if twin is not None and twin.name != place.name and runtime.first_context_change(policy.name):
+        text = f"a call of {policy.name} runs again, since its custom context differs from the recorded one (context_keys=() counts none)"
+        runtime.warn(scope.identify().name, ContextChanged, text)
+
+
+async def _replay(scope: Scope, record: Record, place: Place, codec: Codec) -> Any:
+    """Give the recorded outcome. Raises: the recorded failure; ResultIncompatible, BlobCorrupt."""
+    runtime = scope.runtime
+    if scope.rounds.reused(place.first):
+        text = f"a call of {record.task} was answered from before the loaded save; if it is a round of a loop, call inside `with group(...)`"
+        runtime.warn(scope.identify().name, DoubtfulReuse, text)
+    if scope.rounds.doubtful:
+        scope.doubt()
+    scope.replayed.append(record.name)
+    runtime.append(Replayed(action=record.name, at=clock().now(), task=record.task, status=record.status))
+    if record.status is not Status.COMPLETED:
+        raise decode_error(record.error or {})
+    return await read_value(runtime, record, codec)
+
+
+async def read_value(runtime: Runtime, record: Record, codec: Codec) -> Any:
+    """Decode a recorded result."""
+    tree = record.value
+    if runtime.blobs is None:
+        return codec.decode(tree, {})
+    if record.blob:
+        tree = from_json(await runtime.blobs.get(record.blob))
+    if not isinstance(tree, (dict, list)):
+        return codec.decode(tree, {})
+    return codec.decode(tree, await runtime.blobs.get_all(parts_of(tree)))
+
+
+# performing
+
+
+class Action:
+    """One asking of an action: its attempts up to an outcome."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        parent: Scope | None,
+        order: Order,
+        context: Context,
+        codec: Codec,
+        place: Place | None,
+        record: Record | None,
+        decision: Asked,
+    ) -> None:
+        self.runtime = runtime
+        self.parent = parent
+        self.order = order
+        self.context = context
+        self.place = place
+        self.name = place.name if place is not None else f"{id(self):x}"
+        self.task: asyncio.Task[Any] | None = None
+        self._codec = codec
+        self._record = record
+        self._decision = decision
+        self._scope: Scope | None = None
+        self._concluded = False
+        self._failures = 0
+        self._asked_at = 0.0
+        self._present_try = 0
+        self._saves = Saves(None)
+        self._id = self._action_id()
+
+    @property
+    def policy(self) -> Policy:
+        return self.order.definition.policy
+
+    def _action_id(self) -> ActionID | None:
+        if self.place is None:
+            return None
+        return ActionID(self.name, self.runtime.run_name, self.parent.identify() if self.parent is not None else None)
+
+    async def perform(self) -> Any:
+        """Run attempts until there is an outcome, and return or raise it."""
+        self.runtime.live[self.name] = self
+        if self.parent is not None:
+            self.parent.children[self.name] = self
+        try:
+            return await self._to_outcome()
+        finally:
+            self.runtime.live.pop(self.name, None)
+            if self.parent is not None:
+                self.parent.children.pop(self.name, None)
+
+    async def _to_outcome(self) -> Any:
+        number, next_at = await self._begin()
+        limit = self.runtime.limit(self.order.definition)
+        while True:
+            await self._wait_for_turn(next_at, limit)
+            scope = self._scope = Attempt(
+                self.runtime, self._id, self.order, number, self._present_try, self._saves, self.parent
+            )  # fmt: skip
+            scope.limit = limit
+            self._concluded = False
+            try:
+                outcome, timeout = await self._attempt(scope)
+            finally:
+                if limit is not None:
+                    limit.pause()
+            outcome, conclusion = await self._conclude(scope, outcome, timeout)
+            if conclusion.then is not Status.RETRYING:
+                return _given(outcome, conclusion)
+            number += 1
+            self._failures += 1
+            self._present_try += 1
+            next_at = clock().now() + (conclusion.delay or 0.0)
+
+    # from asked to started
+
+    async def _begin(self) -> tuple[int, float | None]:
+        """Note the asking, and return the next attempt's number and when it may start."""
+        record, decision = self._record, self._decision
+        if isinstance(decision, Refuse) and not await self._was_fruitful(decision):
+            await self._refuse(decision)
+        if record is not None:
+            self._present_try, self._failures, self._asked_at = record.present_try, record.failures, record.asked_at
+            self._saves = Saves(await self._base(record))
+        if isinstance(decision, Anew):
+            self._failures, self._asked_at = 0, clock().now()
+            self._present_try += record is not None
+            self._note_asked()
+        return (record.number + 1 if record is not None else 0), (decision.next_at if isinstance(decision, GoOn) else None)
+
+    def _note_asked(self) -> None:
+        if self.place is None:
+            return
+        self.runtime.append(
+            ActionAsked(
+                action=self.name,
+                at=self._asked_at,
+                parent=self.parent.identify().name if self.parent is not None else "",
+                task=self.policy.name,
+                version=self.policy.version,
+                first=self.place.first if self.place.occurrence else "",
+                occurrence=self.place.occurrence,
+                round=self.place.round,
+                inputs=self.place.inputs,
+                bare=self.place.bare,
+                group=self.context.group,
+            )
+        )
+
+    async def _base(self, record: Record) -> Generation3 | None:
+        """The newest generation of earlier owners that this one may load; what they write from now on is not read."""
+        if record.number < 0 or self.runtime.folder is None:
+            return None
+        if record.base_epoch == self.runtime.epoch:
+            newest = record.saved.generation if record.saved is not None else None
+            return max((g for g in (record.base, newest) if g is not None), default=None)
+        spans = record.set_aside
+
+        def may_load(found: Generation3) -> bool:
+            known = found[0] == record.base_epoch or (record.base is not None and found <= record.base)
+            return known and not any(since <= found <= until for since, until in spans)
+
+        return await newest_generation(self.runtime.folder.child(f"actions/{self.name}/checkpoints"), may_load)
+
+    async def _was_fruitful(self, decision: Refuse) -> bool:
+        """A crash loop that saved checkpoints is none, though the notes of those saves were lost with the process."""
+        record = self._record
+        if record is None or self.policy.on_crash == "fail" or record.attempt is None:
+            return False
+        base = await self._base(record)
+        return base is not None and base[:2] == (record.attempt.epoch, record.attempt.number)
+
+    async def _refuse(self, decision: Refuse) -> None:
+        tree, _ = encode_error(decision.error, task=self.policy.name)
+        await self.runtime.commit(ActionEnded(action=self.name, at=clock().now(), then=Status.FAILED, error=tree))
+        raise decision.error
+
+    async def _wait_for_turn(self, next_at: float | None, limit: Any) -> None:
+        """Wait out the backoff and for a slot. Ended meanwhile, the action ends without an attempt."""
+        left = self._total_left()
+        try:
+            if self.runtime.stop is not None:
+                raise asyncio.CancelledError
+            if next_at is None and limit is None and (left is None or left > 0):
+                return
+            async with asyncio.timeout(left):
+                if next_at is not None and (wait := next_at - clock().now()) > 0:
+                    await clock().back_off(wait)
+                if limit is not None:
+                    await limit.begin()
+        except TimeoutError:
+            error = self._timed_out("total")
+            tree, _ = encode_error(error, task=self.policy.name)
+            await self.runtime.commit(ActionEnded(action=self.name, at=clock().now(), then=Status.TIMED_OUT, error=tree))
+            raise error from None
+        except asyncio.CancelledError:
+            then = self.runtime.stopped_as or Status.CANCELLED
+            if self.place is not None and self.runtime.lost is None:
+                self.runtime.append(ActionEnded(action=self.name, at=clock().now(), then=then))
+            raise
+
+    def _total_left(self) -> float | None:
+        total = self.policy.timeout.total
+        return None if total is None else self._asked_at + total - clock().now()
+
+    def _timed_out(self, what: str) -> TaskTimedOut:
+        timeout = self.policy.timeout
+        seconds = (timeout.attempt if what == "attempt" else timeout.total) or 0.0
+        attempt = self._scope.number if self._scope is not None else 0
+        return TaskTimedOut(task=self.policy.name, what=what, seconds=seconds, attempt=attempt)
+
+    # one attempt
+
+    async def _attempt(self, scope: Scope) -> tuple[Outcome, str]:
+        """Run one attempt to its end, children included. The second part names the timeout that passed, or is empty."""
+        scope.capsule = capsule = self._capsule(scope)
+        if self.place is not None:
+            base = self._saves.base if scope.number > 0 else None
+            self.runtime.append(
+                AttemptStarted(action=self.name, at=clock().now(), number=scope.number, epoch=self.runtime.epoch, base=base)
+            )  # fmt: skip
+        if self.policy.on_crash == "fail":
+            try:
+                await self.runtime.barrier()
+            except asyncio.CancelledError as cause:
+                return Ended(cause), ""
+        left, attempt = self._total_left(), self.policy.timeout.attempt
+        if left is None and attempt is None:
+            return await self._body(scope, capsule), ""
+        what = "attempt" if left is None or (attempt is not None and attempt <= left) else "total"
+        return await self._bounded(scope, capsule, max(attempt if what == "attempt" and attempt is not None else left or 0.0, 0.0), what)
+
+    def _capsule(self, scope: Scope) -> Capsule:
+        runtime, policy, context = self.runtime, self.policy, self.context
+        base = context.raw_data_path if context.raw_data_path is not None else runtime.raw_data_base
+        own = f"{base.rstrip('/')}/{scope.identify().name}" if base is not None else None
+        if own is None and runtime.durable and runtime.folder is not None:
+            own = f"{runtime.folder.url}/actions/{self.name}/raw"
+        attempt = policy.timeout.attempt
+        return Capsule(
+            action=self._id,
+            attempt_number=scope.number,
+            max_attempts=policy.retry.max_attempts,
+            retries_left=max(policy.retry.max_attempts - 1 - self._failures, 0),
+            epoch=runtime.epoch,
+            is_resumed=runtime.is_resumed,
+            durable=runtime.durable,
+            run_id=runtime.run_id,
+            run_started_at=runtime.started_at,
+            version=policy.version,
+            raw_data_path=own,
+            raw_data_base=base,
+            custom_context=context.custom_context,
+            counted_context=context.counted,
+            group=context.group,
+            deadline=None if attempt is None else clock().now() + attempt,
+        )
+
+    async def _body(self, scope: Scope, capsule: Capsule) -> Outcome:
+        outcome = await self.runtime.engine.run(self.order, capsule, scope)
+        if isinstance(outcome, Abandoned):
+            scope.abandoned = True
+        if isinstance(outcome, Value):
+            outcome = await self._after_return(scope, outcome)
+        if not isinstance(outcome, Value):
+            await self._end_children(scope)
+            outcome = await self._finish_checkpoint(scope, outcome)
+        return outcome
+
+    async def _after_return(self, scope: Scope, outcome: Outcome) -> Outcome:
+        """Await the actions that the body left running, and what it still writes."""
+        try:
+            if scope.unstarted > 0:
+                await asyncio.sleep(0)
+            if scope.children:
+                names = ", ".join(sorted({child.order.definition.policy.name for child in scope.children.values()}))  # type: ignore[attr-defined]
+                text = f"{self.policy.name} returned while actions that it began still ran, and they are awaited: {names}; await them in the body"
+                self.runtime.warn(self.name, LeftRunning, text)
+            while tasks := {child.task for child in scope.children.values() if child.task is not None}:
+                await asyncio.wait(tasks)
+            return await self._finish_checkpoint(scope, outcome)
+        except asyncio.CancelledError as cause:
+            return Ended(cause)
+
+    async def _finish_checkpoint(self, scope: Scope, outcome: Outcome) -> Outcome:
+        """What is written behind belongs to the attempt: its failure is the attempt's, or a note on it."""
+        checkpoint = scope.checkpoint_if_used
+        if checkpoint is None or scope.abandoned or self.runtime.lost is not None:
+            return outcome
+        try:
+            await checkpoint.finish()
+        except Exception as error:
+            if isinstance(outcome, Value):
+                return Error(error)
+            if isinstance(outcome, Error):
+                outcome.error.add_note(f"besides, at the attempt's end: {type(error).__name__}: {error}")
+        return outcome
+
+    async def _end_children(self, scope: Scope) -> None:
+        for child in await scope.settle_children(self.runtime.grace):
+            child.abandon(self.runtime.stopped_as or Status.CANCELLED)
+
+    async def _bounded(self, scope: Scope, capsule: Capsule, seconds: float, what: str) -> tuple[Outcome, str]:
+        """Run the body in a task of its own, for at most `seconds`. One that does not end within the grace is abandoned."""
+        task = asyncio.create_task(self._body(scope, capsule), name=f"{self.policy.name} (attempt {scope.number})")
+        passed, cause = "", asyncio.CancelledError()
+        try:
+            await asyncio.wait({task}, timeout=seconds)
+            passed = "" if task.done() else what
+        except asyncio.CancelledError as cancelled:
+            cause = cancelled
+        if not task.done():
+            task.cancel()
+            await _ended(task, self.runtime.grace)
+        if not task.done():
+            scope.abandoned = True
+            await self._end_children(scope)
+            return Abandoned(cause), passed
+        outcome = task.result()
+        return outcome, "" if isinstance(outcome, Value) else passed
+
+    # from ended to recorded
+
+    async def _conclude(self, scope: Scope, outcome: Outcome, timeout: str) -> tuple[Outcome, Conclusion]:
+        """Record the attempt's end, and return it with what it means. Raises: what the journal was lost to."""
+        self._watch_exit(outcome)
+        if self.runtime.lost is not None:
+            await self._discard(scope)
+            raise self.runtime.lost
+        value: tuple[Any, str] = (None, "")
+        if isinstance(outcome, Value):
+            try:
+                value = await self._encode(outcome.value)
+            except Exception as error:
+                outcome = Error(error)
+            except asyncio.CancelledError as cause:
+                outcome = Ended(cause)
+        jitter = random.random()
+        if timeout:
+            conclusion = conclude_timeout(
+                timeout, self._timed_out(timeout), self.policy, self._failures, jitter, abandoned=scope.abandoned
+            )  # fmt: skip
+        else:
+            if isinstance(outcome, Error) and self.runtime.stop is not None and isinstance(outcome.error, (RunStopped, RunCancelled)):
+                outcome = Ended(asyncio.CancelledError())
+            conclusion = conclude(outcome, self.policy, self._failures, jitter, self.runtime.stopped_as)
+        await self._record_end(scope, conclusion, value)
+        await self._discard(scope)
+        return outcome, conclusion
+
+    def _watch_exit(self, outcome: Outcome) -> None:
+        """`SystemExit` and `KeyboardInterrupt` in a body end the run; anything else of their rank means that the process is broken."""
+        if not isinstance(outcome, Ended) or isinstance(outcome.cause, asyncio.CancelledError):
+            return
+        if isinstance(outcome.cause, (SystemExit, KeyboardInterrupt)):
+            self.runtime.stop = self.runtime.stop or StopRequest(Status.STOPPED, type(outcome.cause).__name__, outcome.cause)
+        else:
+            self.runtime.lost = self.runtime.lost or outcome.cause
+
+    async def _encode(self, value: Any) -> tuple[Any, str]:
+        """Return a result as it goes into the event: the encoded value, or the name of its blob."""
+        if not self.runtime.durable or self.runtime.blobs is None:
+            return None, ""
+        encoded = self._codec.encode(value)
+        if encoded.parts:
+            await self.runtime.blobs.put_all(encoded.parts)
+        tree = encoded.tree
+        if isinstance(tree, (int, float, bool)) or tree is None:
+            return tree, ""
+        data = to_json(tree)
+        if len(data) <= INLINE_LIMIT:
+            return tree, ""
+        return None, await self.runtime.blobs.put(data)
+
+    async def _record_end(self, scope: Scope, conclusion: Conclusion, value: tuple[Any, str]) -> None:
+        if self.place is None:
+            scope.ended = True
+            return
+        if self._concluded:
+            return
+        if (progress := scope.last_progress()) is not None:
+            self.runtime.append(progress)
+        event = self._end_event(scope, conclusion, value)
+        scope.ended = self._concluded = True
+        await self.runtime.commit(event)
+
+    def _end_event(self, scope: Scope, conclusion: Conclusion, value: tuple[Any, str]) -> AttemptEnded:
+        now = clock().now()
+        return AttemptEnded(
+            action=self.name,
+            at=now,
+            number=scope.number,
+            status=conclusion.status,
+            then=conclusion.then,
+            value=value[0],
+            blob=value[1],
+            error=self._encoded_error(conclusion.error),
+            next_at=None if conclusion.delay is None else now + conclusion.delay,
+            final=conclusion.final,
+            abandoned=conclusion.abandoned or scope.abandoned,
+            replayed=tuple(scope.replayed),
+            orphaned=self._orphans(scope) if conclusion.status is Status.COMPLETED else (),
+        )
+
+    def _encoded_error(self, error: Exception | None) -> Any:
+        if error is None:
+            return None
+        tree, can_be_rebuilt = encode_error(error, task=self.policy.name)
+        if not can_be_rebuilt:
+            kind = f"{type(error).__module__}:{type(error).__qualname__}"
+            text = f"{self.policy.name} failed with {kind}, which can't be rebuilt from record: on resume it is a RemoteFailure"
+            self.runtime.warn(self.name, UnrebuildableWarning, text)
+        return tree
+
+    def _orphans(self, scope: Scope) -> tuple[str, ...]:
+        """Recorded results of earlier attempts that the body, now done, never asked for."""
+        if scope.asked is None or self.runtime.state is None:
+            return ()
+        behind = scope.rounds.ordinal if scope.loaded is not None else 0
+        return tuple(
+            child.name
+            for child in self.runtime.state.children_of(self.name)
+            if child.status is Status.COMPLETED
+            and child.name not in scope.asked
+            and child.round >= behind
+            and not child.task.startswith(_BUILTIN)
+        )
+
+    async def _discard(self, scope: Scope) -> None:
+        scope.ended = True
+        if scope.checkpoint_if_used is not None and not scope.abandoned:
+            await asyncio.to_thread(scope.checkpoint_if_used.discard)
+
+    def abandon(self, status: Status) -> None:
+        """Record the end of an action that can't be stopped: what it still does counts for nothing."""
+        scope = self._scope
+        if scope is None or self._concluded or self.runtime.lost is not None:
+            return
+        scope.abandoned = True
+        for child in list(scope.children.values()):
+            child.abandon(status)
+        self._concluded = True
+        if self.place is not None:
+            self.runtime.append(self._end_event(scope, Conclusion(status, status, abandoned=True), (None, "")))
+
+
+def _given(outcome: Outcome, conclusion: Conclusion) -> Any:
+    """Return the value of an attempt that COMPLETED, or raise what its end means."""
+    if conclusion.error is not None:
+        raise conclusion.error
+    match outcome:
+        case Value(value):
+            return value
+        case Ended(cause) | Abandoned(cause):
+            raise cause if isinstance(cause, asyncio.CancelledError) else asyncio.CancelledError
+        case Error(error):
+            raise error
+
+
+async def _ended(task: asyncio.Task[Any], seconds: float) -> None:
+    """Wait for a cancelled task, up to `seconds`; being cancelled again does not cut it short."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while not task.done() and (left := deadline - loop.time()) > 0:
+        try:
+            await asyncio.wait({task}, timeout=left)
+        except asyncio.CancelledError:
+            continue
+

@@ -1,0 +1,165 @@
+"""What all actions of one run share."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from holdfast.blobs import Blobs
+from holdfast.clocks import clock
+from holdfast.engines.protocol import Engine
+from holdfast.errors import CodeChanged, DuplicateTask
+from holdfast.events import Event, TaskSeen, Warned
+from holdfast.folders.protocol import Folder
+from holdfast.identity import source_digest
+from holdfast.journals.writing import Journal
+from holdfast.limits import Limit
+from holdfast.orders import Definition
+from holdfast.states import Fold
+from holdfast.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """The run was asked to end: as what, and why."""
+
+    status: Status
+    reason: str
+    cause: BaseException | None = None
+
+
+class Underway(Protocol):
+    """An action in flight."""
+
+    name: str
+    task: asyncio.Task[Any] | None
+
+    def abandon(self, status: Status) -> None:
+        """Record its end for it, and let nothing count that it still does."""
+
+
+class Runtime:
+    """One run, as its actions need it. An ephemeral run has neither journal nor state."""
+
+    def __init__(
+        self,
+        *,
+        run_name: str,
+        run_id: str,
+        engine: Engine,
+        started_at: float,
+        grace: float,
+        journal: Journal | None = None,
+        state: Fold | None = None,
+        folder: Folder | None = None,
+        blobs: Blobs | None = None,
+        sync: bool = True,
+        is_resumed: bool = False,
+        raw_data_base: str | None = None,
+    ) -> None:
+        self.run_name = run_name
+        self.run_id = run_id
+        self.engine = engine
+        self.started_at = started_at
+        self.grace = grace
+        self.journal = journal
+        self.state = state
+        self.folder = folder
+        self.blobs = blobs
+        self.sync = sync
+        self.is_resumed = is_resumed
+        self.raw_data_base = raw_data_base
+        self.loop = asyncio.get_running_loop()
+        self.stop: StopRequest | None = None
+        self.lost: BaseException | None = None
+        self.tell: Callable[[Event], None] | None = None
+        self.live: dict[str, Underway] = {}
+        self._definitions: dict[str, Definition] = {}
+        self._limits: dict[str, Limit] = {}
+        self._context_changed: set[str] = set()
+
+    @property
+    def durable(self) -> bool:
+        return self.journal is not None
+
+    @property
+    def epoch(self) -> int:
+        return self.journal.epoch if self.journal is not None else 0
+
+    @property
+    def stopped_as(self) -> Status | None:
+        return self.stop.status if self.stop is not None else None
+
+    def append(self, event: Event) -> None:
+        """Record an event in its turn. Live ones are told only."""
+        if event.live:
+            if self.tell is not None:
+                self.tell(event)
+        elif self.journal is not None:
+            self.journal.append(event)
+
+    async def commit(self, event: Event) -> None:
+        """Record an event, and return when it is durable."""
+        if self.journal is not None:
+            await self.journal.commit(event)
+
+    async def barrier(self) -> None:
+        """Return when all that was appended is durable."""
+        if self.journal is not None:
+            await self.journal.barrier()
+
+    def warn(self, action: str, category: type[Warning], text: str) -> None:
+        """Warn, and keep the warning as an event."""
+        warnings.warn(text, category, stacklevel=2)
+        self.append(Warned(action=action, at=clock().now(), category=category.__name__, text=text))
+
+    def define(self, definition: Definition) -> None:
+        """Meet a task. Raises: DuplicateTask."""
+        name = definition.policy.name
+        known = self._definitions.setdefault(name, definition)
+        if known is definition or _code(known) is _code(definition):
+            return
+        raise DuplicateTask(task=name, first=_place(known), second=_place(definition))
+
+    def meet(self, definition: Definition, action: str) -> None:
+        """Note the source of a task that is asked for the first time, and warn where a resumed run meets other code."""
+        if definition.policy.name in self._definitions:
+            self.define(definition)
+            return
+        self.define(definition)
+        if self.state is None:
+            return
+        name, source = definition.policy.name, source_digest(definition.fn)
+        before = self.state.sources.get(name)
+        if before is not None and before != source:
+            text = f"the code of {name} changed since it was recorded; what COMPLETED is reused (change its version= to run it again)"
+            self.warn(action, CodeChanged, text)
+        if before != source:
+            function = ":".join(definition.home)
+            self.append(TaskSeen(action=action, at=clock().now(), task=name, function=function, source=source))
+
+    def limit(self, definition: Definition) -> Limit | None:
+        """The bound on running attempts of a task, if it has one."""
+        bound = definition.policy.concurrency
+        if bound is None:
+            return None
+        return self._limits.setdefault(definition.policy.name, Limit(bound))
+
+    def first_context_change(self, task: str) -> bool:
+        """True once a task: for the hint that only the context kept a call from being reused."""
+        if task in self._context_changed:
+            return False
+        self._context_changed.add(task)
+        return True
+
+
+def _code(definition: Definition) -> object:
+    return getattr(definition.fn, "__code__", definition.fn)
+
+
+def _place(definition: Definition) -> str:
+    code = getattr(definition.fn, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ":".join(definition.home)

@@ -1,0 +1,261 @@
+"""One attempt as the near side keeps it: what it asked for, what it saved, and whether it still counts.
+
+It is the `Link` behind the attempt's `ctx()` and the `Keeper` of its checkpoint. All of it lives on the run's event loop, but for the
+checks, which any thread of the body may make.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from holdfast.actions.runtime import Runtime, Underway
+from holdfast.checkpoints import Checkpoint, Generation
+from holdfast.clocks import clock
+from holdfast.errors import ActionEnded, AttemptAbandoned, NotDurable
+from holdfast.events import CheckpointSaved, Progressed, Ticked
+from holdfast.folders.opening import open_folder
+from holdfast.folders.protocol import Folder
+from holdfast.identity import action_name
+from holdfast.limits import Limit
+from holdfast.orders import ActionID, Capsule, Order, Policy
+from holdfast.progress import Bar, advance
+from holdfast.rounds import Rounds, resumed
+
+Generation3 = tuple[int, int, int]
+
+
+class Saves:
+    """What an action's attempts in this ownership know about its checkpoints.
+
+    `base` is the newest generation of earlier owners that existed when the action was first begun by this one: what a fenced owner
+    writes later is newer than that by its name at most, never read. `newest` is the newest that may be loaded.
+    """
+
+    __slots__ = ("base", "newest")
+
+    def __init__(self, base: Generation3 | None) -> None:
+        self.base = base
+        self.newest = base
+
+
+class Scope:
+    """The near side of one attempt."""
+
+    def __init__(
+        self, runtime: Runtime, action: ActionID | None, order: Order, number: int, present_try: int, saves: Saves, parent: Scope | None
+    ) -> None:
+        self.runtime = runtime
+        self.parent = parent
+        self.loop = runtime.loop
+        self.order = order
+        self.number = number
+        self.present_try = present_try
+        self.saves = saves
+        self.capsule: Capsule | None = None
+        self.ended = False
+        self.abandoned = False
+        self.unstarted = 0
+        self.identified = 0
+        self.children: dict[str, Underway] = {}
+        self.undelivered: set[str] = set()
+        self.asked: set[str] | None = set() if number > 0 else None
+        self.replayed: list[str] = []
+        self.keys: dict[str, tuple[str, bytes]] | None = None
+        self.rounds = Rounds()
+        self.doubted_at: Generation3 | None = None
+        self.loaded: Generation | None = None
+        self.bars: dict[str, Bar] | None = None
+        self.limit: Limit | None = None
+        self._action = action
+        self._saved = 0
+        self._waiting = 0
+        self._paused = False
+        self._checkpoint: Checkpoint | None = None
+
+    @property
+    def policy(self) -> Policy:
+        return self.order.definition.policy
+
+    # for ctx()
+
+    def identify(self) -> ActionID:
+        if self._action is None:
+            self._action = self._ephemeral_id()
+        return self._action
+
+    def _ephemeral_id(self) -> ActionID:
+        """Outside a run nobody looks an id up: calls are told apart by their order, and inputs need not be digestible."""
+        parent = self.parent.identify() if self.parent is not None else None
+        number = 0
+        if self.parent is not None:
+            self.parent.identified += 1
+            number = self.parent.identified
+        name = action_name(parent.name if parent is not None else "", self.policy.name, b"k", (), (), number)
+        return ActionID(name, self.runtime.run_name, parent)
+
+    @property
+    def stopping(self) -> bool:
+        return self.runtime.stop is not None
+
+    def check(self, what: str) -> None:
+        if self.abandoned:
+            raise AttemptAbandoned(what=what, task=self.policy.name)
+        if self.ended:
+            raise ActionEnded(what=what, task=self.policy.name)
+
+    def patience(self) -> float:
+        return self.runtime.grace if self.runtime.stop is not None else 0.0
+
+    def cancel_children(self) -> None:
+        for child in list(self.children.values()):
+            if child.task is not None:
+                child.task.cancel()
+
+    def recorded(self, what: str, fn: Callable[[], Any], *, in_thread: bool) -> Coroutine[Any, Any, Any]:
+        raise NotImplementedError
+
+    def advance(self, name: str, step: float, total: float | None) -> Bar:
+        bars = self.bars = self.bars if self.bars is not None else {}
+        bar = bars[name] = advance(bars.get(name), step, total, clock().now())
+        if self.runtime.tell is not None:
+            tick = Ticked(action=self.identify().name, at=bar.updated_at, bar=name, n=bar.n, total=bar.total)
+            self.loop.call_soon_threadsafe(self.runtime.tell, tick)
+        return bar
+
+    def last_progress(self) -> Progressed | None:
+        """The event of the bars' last values, if there are any."""
+        if not self.bars:
+            return None
+        bars: Mapping[str, tuple[float, float | None, float, float]] = {
+            name: (bar.n, bar.total, bar.started_at, bar.updated_at) for name, bar in self.bars.items()
+        }
+        return Progressed(action=self.identify().name, at=clock().now(), bars=bars)
+
+    # slots: a body that waits for actions needs none
+
+    def wait_begins(self) -> None:
+        self._waiting += 1
+        if self._waiting == 1 and self.capsule is not None:
+            self._paused = self.runtime.engine.pause(self.capsule)
+            if self.limit is not None:
+                self.limit.pause()
+
+    async def wait_ends(self) -> None:
+        self._waiting -= 1
+        if self._waiting or self.capsule is None:
+            return
+        if self.limit is not None:
+            await self.limit.proceed()
+        if self._paused:
+            self._paused = False
+            await self.runtime.engine.proceed(self.capsule)
+
+    # for the checkpoint
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        if self._checkpoint is None:
+            self._checkpoint = Checkpoint(self.checkpoint_folder(), self)
+        return self._checkpoint
+
+    @property
+    def checkpoint_if_used(self) -> Checkpoint | None:
+        return self._checkpoint
+
+    def checkpoint_folder(self) -> Folder:
+        if self.runtime.folder is None:
+            self.runtime.folder = open_folder(f"memory://ephemeral-{self.runtime.run_id}")
+        return self.runtime.folder.child(f"actions/{self.identify().name}/checkpoints")
+
+    @property
+    def task_name(self) -> str:
+        return self.policy.name
+
+    @property
+    def version(self) -> str | None:
+        return self.policy.version
+
+    @property
+    def epoch(self) -> int:
+        return self.runtime.epoch
+
+    @property
+    def keep(self) -> int:
+        return self.policy.keep
+
+    @property
+    def sync(self) -> bool:
+        return self.runtime.sync
+
+    @property
+    def newest(self) -> Generation3 | None:
+        return self.saves.newest
+
+    def may_load(self, generation: Generation3) -> bool:
+        known = generation[0] == self.epoch or (self.saves.base is not None and generation <= self.saves.base)
+        return known and not self._is_set_aside(generation)
+
+    def _is_set_aside(self, generation: Generation3) -> bool:
+        record = self.runtime.state.actions.get(self.identify().name) if self.runtime.state is not None else None
+        return record is not None and any(since <= generation <= until for since, until in record.set_aside)
+
+    def pinned(self) -> Generation3 | None:
+        return self.loaded.order if self.loaded is not None and self.rounds.doubtful else None
+
+    async def before_save(self) -> None:
+        if not self.runtime.durable:
+            text = f"{self.task_name} saved a checkpoint outside a run: it goes with this process; write run({self.task_name}(...)) to keep it"
+            self.runtime.warn(self.identify().name, NotDurable, text)
+        elif self._saved == 0:
+            await self.runtime.barrier()
+
+    def begin_save(self) -> tuple[int, Sequence[str]]:
+        return self.rounds.saved(), sorted(self.undelivered)
+
+    def saved(self, generation: Generation) -> None:
+        self._saved = generation.n + 1
+        self.saves.newest = generation.order
+        self.runtime.append(
+            CheckpointSaved(
+                action=self.identify().name, at=clock().now(), generation=generation.order, size=generation.size, digest=generation.digest
+            )
+        )  # fmt: skip
+
+    def loaded_from(self, generation: Generation) -> bool:
+        """Whether a generation is of this very attempt."""
+        return generation.epoch == self.epoch and generation.attempt == self.number
+
+    def note_loaded(self, generation: Generation, ordinal: int, undelivered: Sequence[str]) -> None:
+        if self.loaded_from(generation):
+            return
+        self.loaded = self.loaded or generation
+        state = self.runtime.state
+        if state is None:
+            return
+        name = self.identify().name
+        loops = state.actions[name].loops if name in state.actions else ()
+        self.rounds.load(resumed(state.made_by(name), ordinal, undelivered, loops))
+
+    def warn(self, category: type[Warning], text: str) -> None:
+        self.runtime.warn(self.identify().name, category, text)
+
+    def doubt(self) -> None:
+        """Remember where the saves begin that rest on a doubtful answer."""
+        if self.doubted_at is None:
+            self.doubted_at = (self.epoch, self.number, self._saved)
+
+    async def settle_children(self, grace: float) -> list[Underway]:
+        """Cancel the actions still in flight, wait for them up to `grace`, and return those that did not end."""
+        pending = [child for child in self.children.values() if child.task is not None]
+        tasks = {child.task for child in pending if child.task is not None}
+        for task in tasks:
+            task.cancel()
+        deadline = self.loop.time() + grace
+        while (alive := {t for t in tasks if not t.done()}) and (left := deadline - self.loop.time()) > 0:
+            try:
+                await asyncio.wait(alive, timeout=left)
+            except asyncio.CancelledError:
+                continue
+        return [child for child in pending if child.task is not None and not child.task.done()]

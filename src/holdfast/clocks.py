@@ -1,0 +1,50 @@
+"""Where time comes from, so that tests bring their own.
+
+One clock is current in a process. It is read when it is needed, never kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+
+class Clock:
+    """Real time. `now` is POSIX seconds (UTC); instants shown to users are aware datetimes."""
+
+    def now(self) -> float:
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def back_off(self, seconds: float) -> None:
+        """Wait before another attempt. Apart from `sleep`, so that tests can do without backoff alone."""
+        await self.sleep(seconds)
+
+
+_current = Clock()
+
+
+def clock() -> Clock:
+    """Return the current clock."""
+    return _current
+
+
+@contextmanager
+def use_clock(replacement: Clock) -> Iterator[None]:
+    """Make `replacement` the process's clock within the block."""
+    global _current
+    before, _current = _current, replacement
+    try:
+        yield
+    finally:
+        _current = before
+
+
+def instant(seconds: float) -> datetime:
+    """POSIX seconds as an aware datetime in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)

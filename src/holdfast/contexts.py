@@ -1,0 +1,366 @@
+"""Who is running: the tree of contexts, in the package's one ContextVar.
+
+A `Context` is a frozen node. Blocks (`with custom_context(...)`, `with group(...)`, `with context:`) put a child node in place and take
+it away again in the same frame. A call captures the node in which it is *made*; an attempt runs with a node of its own, so what a body
+binds reaches its calls and never its caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager
+from contextvars import ContextVar, Token, copy_context
+from datetime import datetime
+from random import SystemRandom
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, ParamSpec, Protocol, Self, TypeVar
+from uuid import UUID, uuid4
+
+from holdfast.bridge import running_loop, wait_for_loop
+from holdfast.checkpoints import Checkpoint
+from holdfast.clocks import clock, instant
+from holdfast.errors import BlockingCall, InvalidContext, InvalidName, NoRawDataPath
+from holdfast.orders import ActionID, Capsule, idempotency_key
+from holdfast.progress import Bar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+TRACE_KEYS: Final = frozenset({"traceparent", "tracestate", "baggage"})
+"""Never counted, never compared: they change with every process (W3C Trace Context and Baggage)."""
+
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Link(Protocol):
+    """What the far side of an attempt asks of the near side."""
+
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def stopping(self) -> bool: ...
+
+    @property
+    def checkpoint(self) -> Checkpoint: ...
+
+    def check(self, what: str) -> None:
+        """Raise ActionEnded or AttemptAbandoned, where this attempt may no longer do anything."""
+
+    def identify(self) -> ActionID:
+        """The action's id, worked out when it is first asked for in an ephemeral run."""
+
+    def advance(self, name: str, step: float, total: float | None) -> Bar: ...
+
+    def patience(self) -> float:
+        """Seconds for which a body that can't be stopped is waited for, once it was asked to end."""
+
+    def cancel_children(self) -> None:
+        """Cancel the actions that the body waits for."""
+
+    def recorded(self, what: str, fn: Callable[[], Any], *, in_thread: bool) -> Coroutine[Any, Any, Any]:
+        """Return what `fn` gave when this position was first reached."""
+
+
+class TaskContext:
+    """The running attempt, as its body sees it: `ctx()`."""
+
+    __slots__ = ("_capsule", "_link", "custom_context")
+
+    custom_context: Mapping[str, str]
+    """The values bound around this call, read-only."""
+
+    def __init__(self, capsule: Capsule, link: Link) -> None:
+        self._capsule = capsule
+        self._link = link
+        self.custom_context = MappingProxyType(capsule.custom_context) if capsule.custom_context else _NOTHING
+
+    @property
+    def action(self) -> ActionID:
+        """The action's place in its run."""
+        return self._link.identify()
+
+    @property
+    def attempt_number(self) -> int:
+        """How many times the action was begun before, from 0. It never starts again, and may pass `max_attempts`."""
+        return self._capsule.attempt_number
+
+    @property
+    def max_attempts(self) -> int:
+        """Attempts that `retries` allows for one asking."""
+        return self._capsule.max_attempts
+
+    @property
+    def retries_left(self) -> int:
+        """Failures of this asking that would still be followed by another attempt."""
+        return self._capsule.retries_left
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether an earlier process began this run."""
+        return self._capsule.is_resumed
+
+    @property
+    def durable(self) -> bool:
+        """Whether outcomes and checkpoints outlive the process. False in an ephemeral run."""
+        return self._capsule.durable
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run was asked to end. A `def` body that looks at it can end within the grace."""
+        return self._link.stopping
+
+    @property
+    def idempotency_key(self) -> str:
+        """Equal in all attempts of this action, different in every other run and incarnation: for outside systems that honour it."""
+        return idempotency_key(self._capsule.run_id, self.action.name)
+
+    @property
+    def fencing_token(self) -> str:
+        """Grows as text with every owner and attempt: for outside systems that refuse an older one."""
+        return self._capsule.fencing_token
+
+    @property
+    def run_start_time(self) -> datetime:
+        """When the run was first begun, aware, in UTC. Equal in every attempt."""
+        return instant(self._capsule.run_started_at)
+
+    @property
+    def version(self) -> str | None:
+        """The task's `version=`."""
+        return self._capsule.version
+
+    @property
+    def raw_data_path(self) -> str:
+        """A place of this action's own for files that it keeps itself; nothing creates or removes it. Raises: NoRawDataPath."""
+        if self._capsule.raw_data_path is None:
+            raise NoRawDataPath()
+        return self._capsule.raw_data_path
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """State that later attempts of this action may load."""
+        return self._link.checkpoint
+
+    def progress(self, name: str = "default", step: float = 1, total: float | None = 100) -> Bar:
+        """Advance a named bar, and return it.
+
+        Args:
+            name: Which of the action's bars.
+            step: Steps to add: not where it stands.
+            total: Steps in all; None where unknown. A later call may change it.
+
+        Raises:
+            InvalidOption: `step` or `total` is not a finite number.
+        """
+        self._link.check("ctx().progress")
+        return self._link.advance(name, step, total)
+
+    async def now(self) -> datetime:
+        """The time when this position was first reached, aware, in UTC: the same again after a crash."""
+        return datetime.fromisoformat(await self._link.recorded("now", _now, in_thread=False))
+
+    async def uuid(self) -> UUID:
+        """A random UUID, drawn once for this position."""
+        return UUID(await self._link.recorded("uuid", _uuid, in_thread=False))
+
+    async def random(self) -> float:
+        """A number from [0, 1), drawn once for this position."""
+        return float(await self._link.recorded("random", _random, in_thread=False))
+
+    async def record(self, fn: Callable[[], T], /) -> T:
+        """Call `fn` once for this position, and give what it returned, again after a crash.
+
+        Raises: UnrecordableResult; what `fn` raises, recorded too.
+        """
+        value: T = await self._link.recorded("record", fn, in_thread=False)
+        return value
+
+    def now_sync(self) -> datetime:
+        """`now`, for `def` bodies."""
+        return self._sync("now", self.now())
+
+    def uuid_sync(self) -> UUID:
+        """`uuid`, for `def` bodies."""
+        return self._sync("uuid", self.uuid())
+
+    def random_sync(self) -> float:
+        """`random`, for `def` bodies."""
+        return self._sync("random", self.random())
+
+    def record_sync(self, fn: Callable[[], T], /) -> T:
+        """`record`, for `def` bodies."""
+        work: Coroutine[Any, Any, T] = self._link.recorded("record", fn, in_thread=True)
+        return self._sync("record", work)
+
+    def _sync(self, verb: str, work: Coroutine[Any, Any, T]) -> T:
+        if running_loop() is not None:
+            work.close()
+            raise BlockingCall(task=f"ctx().{verb}_sync", task_short=f"ctx().{verb}")
+        return wait_for_loop(work, self._link.loop)
+
+
+class Context(NamedTuple):
+    """A frozen node of the tree. A tuple, since one is made for every block and every attempt.
+
+    Attributes:
+        task_context: The running attempt, or None outside a task.
+        raw_data_path: Where calls below keep raw data: each at `<raw_data_path>/<ActionID.name>`.
+        custom_context: All values in force.
+        group: The path of groups in force.
+    """
+
+    task_context: TaskContext | None = None
+    raw_data_path: str | None = None
+    custom_context: Mapping[str, str] = _NOTHING
+    group: tuple[str, ...] = ()
+    counted: Mapping[str, str] = _NOTHING
+    replaced: tuple[Any, Any] | None = None
+
+    @staticmethod
+    def current() -> Context:
+        """The node in force here."""
+        return _CURRENT.get()
+
+    def replace(self, **changes: Any) -> Context:
+        """A changed copy, to be entered with `with`."""
+        return self._replace(**changes, replaced=None)
+
+    def __enter__(self) -> Self:
+        """Put this node in force. It can be entered again, also by several tasks at once: what it replaced is kept in what is set."""
+        _CURRENT.set(self._replace(replaced=(self, _CURRENT.get())))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        replaced = _CURRENT.get().replaced
+        if replaced is not None and replaced[0] is self:
+            _CURRENT.set(replaced[1])
+
+
+_CURRENT: Final[ContextVar[Context]] = ContextVar("holdfast", default=Context())  # noqa: B039 - a frozen node
+_current = _CURRENT.get
+put = _CURRENT.set
+"""Put a node in force, for an attempt's frame; the token goes to `take_back`."""
+take_back = _CURRENT.reset
+
+
+def ctx() -> TaskContext | Any:
+    """Return the running attempt's `TaskContext`, or None outside a task.
+
+    Annotated as typeshed does where None is possible and checks would only hurt.
+    """
+    return _current().task_context
+
+
+def get_custom_context() -> Mapping[str, str]:
+    """Return the custom context of the running task, with what is bound around this line; `{}` outside a task, unless bound there."""
+    return MappingProxyType(dict(_current().custom_context))
+
+
+class _Block:
+    """A `with` block that puts a changed node in force, and restores what was there.
+
+    Around a `yield` Python runs the two ends in whichever contexts it likes; the exit then restores what it can, and never raises.
+    """
+
+    __slots__ = ("_entered",)
+
+    def __init__(self) -> None:
+        self._entered: tuple[Token[Context], Context, Any] | None = None
+
+    def _node(self, current: Context) -> Context:
+        raise NotImplementedError
+
+    def __enter__(self) -> None:
+        node = self._node(_current())
+        self._entered = (_CURRENT.set(node), node, self._entered)
+
+    def __exit__(self, *exc: object) -> None:
+        if self._entered is None:
+            return
+        token, node, self._entered = self._entered
+        try:
+            _CURRENT.reset(token)
+        except ValueError:  # closed in another context than it was entered in
+            if _current() is node and token.old_value is not Token.MISSING:
+                _CURRENT.set(token.old_value)
+
+
+class _CustomContext(_Block):
+    __slots__ = ("_values",)
+
+    def __init__(self, values: dict[str, str]) -> None:
+        self._entered = None
+        self._values = values
+
+    def _node(self, current: Context) -> Context:
+        values = self._values
+        for key, value in values.items():
+            if not isinstance(value, str):
+                raise InvalidContext(key=key, type_name=type(value).__name__)
+        counted = current.counted
+        if current.task_context is not None:
+            bound = values if TRACE_KEYS.isdisjoint(values) else {k: v for k, v in values.items() if k not in TRACE_KEYS}
+            counted = {**counted, **bound}
+        return Context(
+            current.task_context, current.raw_data_path, {**current.custom_context, **values}, current.group, counted, current.replaced
+        )
+
+
+class _Group(_Block):
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def _node(self, current: Context) -> Context:
+        return current._replace(group=(*current.group, self._name))
+
+
+def custom_context(**values: str) -> AbstractContextManager[None]:
+    """Bind values for every task called inside the block, and all that they call.
+
+    Nests, overrides and restores. Outside a task it binds what a run started inside inherits.
+
+    Raises:
+        InvalidContext: A value is not a str; checked at entry, naming the key.
+    """
+    return _CustomContext(values)
+
+
+def group(name: str) -> AbstractContextManager[None]:
+    """Group the calls made inside the block. Groups nest into a path, and are part of the calls' identity.
+
+    Raises:
+        InvalidName: `name` is not a str, or empty.
+    """
+    if not isinstance(name, str) or not name:
+        raise InvalidName(kind="group", name=str(name), reason="it takes a str that is not empty")
+    return _Group(name)
+
+
+async def contextual_run(fn: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run `fn` so that no context variable that it sets is seen by the caller: in a task of its own, with a copy of the context."""
+    copied = copy_context()
+
+    async def run() -> R:
+        return await fn(*args, **kwargs)
+
+    return await asyncio.create_task(run(), context=copied)
+
+
+def _now() -> str:
+    return instant(clock().now()).isoformat()
+
+
+def _uuid() -> str:
+    return str(uuid4())
+
+
+def _random() -> float:
+    return _SYSTEM_RANDOM.random()
+
+
+_SYSTEM_RANDOM = SystemRandom()

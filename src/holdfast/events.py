@@ -1,0 +1,232 @@
+"""What happened, as frozen records. Everything else that is known about a run is folded from them.
+
+An event is written as one JSON object: `e` its kind, then its fields, those at their defaults left out. Reading is tolerant: unknown
+fields are passed over, and an unknown kind becomes an `Unknown`, which no fold counts. Instants are POSIX seconds (UTC).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, ClassVar
+
+from holdfast.clocks import instant
+from holdfast.codec import to_json
+from holdfast.status import Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened to an action. `live` ones are told to observers and never recorded."""
+
+    kind: ClassVar[str] = ""
+    live: ClassVar[bool] = False
+
+    action: str
+    at: float
+
+    @property
+    def time(self) -> datetime:
+        """When it happened, aware, in UTC."""
+        return instant(self.at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSeen(Event):
+    """A task was asked for the first time in this ownership: which function it is, and a digest of its source."""
+
+    kind: ClassVar[str] = "task_seen"
+    task: str
+    function: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionAsked(Event):
+    """A body asked for an action, for the first time or anew. A new asking has new retries and a new total timeout.
+
+    `first` names the action of occurrence 0 among equal calls, where this is a later one; `round` counts the saves that the parent
+    had behind it; `inputs` is the digest of the arguments where a `key` stands for them.
+    """
+
+    kind: ClassVar[str] = "action_asked"
+    parent: str = ""
+    task: str
+    version: str | None = None
+    first: str = ""
+    occurrence: int = 0
+    round: int = 0
+    inputs: str = ""
+    bare: str = ""
+    group: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStarted(Event):
+    """An attempt began. `base` is the newest checkpoint generation of earlier owners that it may load."""
+
+    kind: ClassVar[str] = "attempt_started"
+    number: int
+    epoch: int
+    base: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnded(Event):
+    """An attempt ended as `status`, and left its action as `then`. `value` and `error` are encoded; `blob` names a large value.
+
+    `replayed` and `orphaned` name children: answered from record, and recorded but not asked for by the body that COMPLETED.
+    """
+
+    kind: ClassVar[str] = "attempt_ended"
+    number: int
+    status: Status
+    then: Status
+    value: Any = None
+    blob: str = ""
+    error: Mapping[str, Any] | None = None
+    next_at: float | None = None
+    final: bool = False
+    abandoned: bool = False
+    replayed: tuple[str, ...] = ()
+    orphaned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionEnded(Event):
+    """An action ended, or was suspended, with no attempt under way."""
+
+    kind: ClassVar[str] = "action_ended"
+    then: Status
+    error: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSaved(Event):
+    """A note that a generation became visible. The manifest in the store is the truth."""
+
+    kind: ClassVar[str] = "checkpoint_saved"
+    generation: tuple[int, int, int]
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointsSetAside(Event):
+    """Generations from `since` on rest on a wrong answer and are not loaded again; calls like `first` are rounds of a loop."""
+
+    kind: ClassVar[str] = "checkpoints_set_aside"
+    since: tuple[int, int, int]
+    until: tuple[int, int, int]
+    first: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned(Event):
+    """Something that a person should know. `category` is the name of the warning's class."""
+
+    kind: ClassVar[str] = "warned"
+    category: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed(Event):
+    """The last values of an attempt's bars: name to (n, total or None, started, updated)."""
+
+    kind: ClassVar[str] = "progressed"
+    bars: Mapping[str, tuple[float, float | None, float, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked(Event):
+    """A bar moved."""
+
+    kind: ClassVar[str] = "ticked"
+    live: ClassVar[bool] = True
+    bar: str
+    n: float
+    total: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed(Event):
+    """An action was answered from its record, without running."""
+
+    kind: ClassVar[str] = "replayed"
+    live: ClassVar[bool] = True
+    task: str
+    status: Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown(Event):
+    """An event of a newer version: kept, told, and never folded."""
+
+    kind: ClassVar[str] = "unknown"
+    record: Mapping[str, Any]
+
+
+_RECORDED: tuple[type[Event], ...] = (
+    TaskSeen,
+    ActionAsked,
+    AttemptStarted,
+    AttemptEnded,
+    ActionEnded,
+    CheckpointSaved,
+    CheckpointsSetAside,
+    Warned,
+    Progressed,
+)
+
+
+class _Shape:
+    """How one kind is written and read: its field names, their defaults, and what needs to be made of JSON."""
+
+    __slots__ = ("cls", "defaults", "get", "names", "restore")
+
+    def __init__(self, cls: type[Event]) -> None:
+        self.cls = cls
+        self.names = tuple(f.name for f in fields(cls))
+        self.get = attrgetter(*self.names)
+        self.defaults = tuple(f.default for f in fields(cls))
+        self.restore = {f.name: _RESTORE[str(f.type)] for f in fields(cls) if str(f.type) in _RESTORE}
+
+
+def _generation(value: Any) -> tuple[int, int, int] | None:
+    return None if value is None else (int(value[0]), int(value[1]), int(value[2]))
+
+
+_RESTORE: dict[str, Any] = {
+    "Status": Status,
+    "tuple[str, ...]": tuple,
+    "tuple[int, int, int]": _generation,
+    "tuple[int, int, int] | None": _generation,
+    "Mapping[str, tuple[float, float | None, float, float]]": lambda bars: {name: tuple(bar) for name, bar in bars.items()},
+}
+_BY_KIND = {cls.kind: _Shape(cls) for cls in _RECORDED}
+assert all(d is MISSING or d is None or d in ("", (), 0, False) for shape in _BY_KIND.values() for d in shape.defaults)
+
+
+def encode_event(event: Event) -> bytes:
+    """Return the event as one line of JSON, without its newline."""
+    shape = _BY_KIND[event.kind]
+    record = {"e": event.kind}
+    for name, value, default in zip(shape.names, shape.get(event), shape.defaults, strict=True):
+        if value is not default and value != default:
+            record[name] = value
+    return to_json(record)
+
+
+def decode_event(record: dict[str, Any]) -> Event:
+    """Make the event of a JSON object. What is not known is kept, not refused."""
+    shape = _BY_KIND.get(record.get("e", ""))
+    if shape is None:
+        return Unknown(action=str(record.get("action", "")), at=float(record.get("at", 0.0)), record=record)
+    known = {name: record[name] for name in shape.names if name in record}
+    for name, restore in shape.restore.items():
+        if name in known:
+            known[name] = restore(known[name])
+    return shape.cls(**known)

@@ -1,0 +1,220 @@
+"""How a segment of the journal looks, byte by byte. Pure functions; no I/O.
+
+A segment is one header line, then frames. A frame is one header line and the lines of its events, written as one group::
+
+    {"holdfast":"1.0","segment":2,"epoch":2,"owner":"…","previous":1,"host":"…","pid":7,"boot":"…","started":1763770000.0}
+    {"frame":0,"length":57,"prev":"…","digest":"…","seals":[[1,4711,"…"]]}
+    {"e":"attempt_started","action":"…","at":1763770000.1,"number":1,"epoch":2}
+
+`prev` is the digest of the frame before (of the header line, for the first), so frames can be neither dropped, moved nor swapped unseen.
+`seals` in a segment's first frame record the valid length and last digest of every older segment: bytes behind them are never read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from holdfast.codec import from_json, to_json
+from holdfast.errors import JournalDamaged, JournalTooNew
+from holdfast.events import Event, decode_event
+
+MAJOR, MINOR = 1, 0
+_FRAME_START = b'{"frame":'
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The recorded end of a segment: everything up to `length` is valid and ends with the frame of `digest`."""
+
+    segment: int
+    length: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Who opened a segment."""
+
+    segment: int
+    epoch: int
+    owner: str
+    previous: int
+    host: str
+    pid: int
+    boot: str
+    started: float
+
+    def to_line(self) -> bytes:
+        return to_json(
+            {
+                "holdfast": f"{MAJOR}.{MINOR}",
+                "segment": self.segment,
+                "epoch": self.epoch,
+                "owner": self.owner,
+                "previous": self.previous,
+                "host": self.host,
+                "pid": self.pid,
+                "boot": self.boot,
+                "started": self.started,
+            }
+        ) + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One group of events as found: its place, and the digest that the next frame names."""
+
+    index: int
+    end: int
+    digest: str
+    seals: tuple[Seal, ...]
+    payload: bytes
+
+    def events(self) -> Iterator[Event]:
+        lines = self.payload.split(b"\n")
+        for record in from_json(b"[" + b",".join(lines[:-1]) + b"]"):
+            yield decode_event(record)
+
+    def events_with(self, word: bytes) -> Iterator[Event]:
+        """The events whose line contains `word`."""
+        for line in self.payload.split(b"\n"):
+            if word in line:
+                yield decode_event(from_json(line))
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment as read: what is valid of it, and what the next frame has to go on from."""
+
+    header: Header
+    frames: tuple[Frame, ...]
+    length: int
+    digest: str
+
+    def seal(self) -> Seal:
+        return Seal(self.header.segment, self.length, self.digest)
+
+
+def segment_key(number: int) -> str:
+    return f"journal/{number:020}.jsonl"
+
+
+def header_digest(line: bytes) -> str:
+    return blake2b(line, digest_size=16).hexdigest()
+
+
+def _digest(index: int, prev: str, seals: bytes, payload: bytes) -> str:
+    hashed = blake2b(f"{index} {prev} {len(payload)} ".encode(), digest_size=16)
+    hashed.update(seals)
+    hashed.update(b"\n")
+    hashed.update(payload)
+    return hashed.hexdigest()
+
+
+def _seals_json(seals: Sequence[Seal]) -> bytes:
+    return to_json([[s.segment, s.length, s.digest] for s in seals])
+
+
+def frame(index: int, prev: str, lines: Sequence[bytes], seals: Sequence[Seal] = ()) -> tuple[bytes, str]:
+    """Return a group as bytes to append, and its digest."""
+    payload = b"\n".join(lines) + b"\n" if lines else b""
+    sealed = _seals_json(seals)
+    digest = _digest(index, prev, sealed, payload)
+    head = b'{"frame":%d,"length":%d,"prev":"%b","digest":"%b","seals":%b}\n' % (
+        index, len(payload), prev.encode(), digest.encode(), sealed,
+    )  # fmt: skip
+    return head + payload, digest
+
+
+def parse_header(data: bytes, where: str, number: int) -> Header:
+    """Read a segment's first line. It was created whole, so anything wrong with it is damage. Raises: JournalDamaged, JournalTooNew."""
+    line, newline, _ = data.partition(b"\n")
+    try:
+        record = from_json(line)
+        major = int(str(record["holdfast"]).partition(".")[0])
+    except (ValueError, KeyError, TypeError) as error:
+        raise JournalDamaged(where=where, segment=number, offset=0, reason="its first line can't be read") from error
+    if major > MAJOR:
+        raise JournalTooNew(where=where, found=str(record["holdfast"]), known=f"{MAJOR}.{MINOR}")
+    try:
+        header = Header(
+            segment=int(record["segment"]),
+            epoch=int(record["epoch"]),
+            owner=str(record["owner"]),
+            previous=int(record["previous"]),
+            host=str(record["host"]),
+            pid=int(record["pid"]),
+            boot=str(record["boot"]),
+            started=float(record["started"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise JournalDamaged(where=where, segment=number, offset=0, reason="its first line lacks a field") from error
+    if header.segment != number or not newline:
+        raise JournalDamaged(where=where, segment=number, offset=0, reason=f"its first line names segment {header.segment}")
+    return header
+
+
+def _frame_at(data: bytes, offset: int) -> Frame | None:
+    """Return the frame that stands whole at `offset`, by its own word, or None."""
+    end = data.find(b"\n", offset)
+    if end < 0 or not data.startswith(_FRAME_START, offset):
+        return None
+    try:
+        head: dict[str, Any] = from_json(data[offset:end])
+        index, length, prev, digest = int(head["frame"]), int(head["length"]), str(head["prev"]), str(head["digest"])
+        seals = tuple(Seal(int(s), int(n), str(d)) for s, n, d in head["seals"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    payload = data[end + 1 : end + 1 + length]
+    if length < 0 or len(payload) != length or _digest(index, prev, _seals_json(seals), payload) != digest:
+        return None
+    return Frame(index=index, end=end + 1 + length, digest=digest, seals=seals, payload=payload)
+
+
+def _prev_at(data: bytes, offset: int) -> str:
+    return str(from_json(data[offset : data.find(b"\n", offset)])["prev"])
+
+
+def _valid_frame_behind(data: bytes, offset: int) -> bool:
+    start = data.find(b"\n" + _FRAME_START, offset)
+    while start >= 0:
+        if _frame_at(data, start + 1) is not None:
+            return True
+        start = data.find(b"\n" + _FRAME_START, start + 1)
+    return False
+
+
+def parse(data: bytes, where: str, number: int) -> Segment:
+    """Read a segment. An invalid last frame is torn, and dropped; one with a valid frame behind it is damage.
+
+    Raises: JournalDamaged, JournalTooNew.
+    """
+    header = parse_header(data, where, number)
+    offset = data.find(b"\n") + 1
+    digest = header_digest(data[:offset])
+    frames: list[Frame] = []
+    while offset < len(data):
+        found = _frame_at(data, offset)
+        if found is None or found.index != len(frames) or _prev_at(data, offset) != digest:
+            if found is not None or _valid_frame_behind(data, offset):
+                raise JournalDamaged(where=where, segment=number, offset=offset, reason="an invalid frame with a valid one behind it")
+            break
+        frames.append(found)
+        offset, digest = found.end, found.digest
+    return Segment(header=header, frames=tuple(frames), length=offset, digest=digest)
+
+
+def parse_sealed(data: bytes, where: str, seal: Seal) -> Segment:
+    """Read a segment up to its recorded end; what lies behind is not looked at. Raises: JournalDamaged, where that end is not there."""
+    segment = parse(data[: seal.length], where, seal.segment)
+    if segment.seal() != seal:
+        raise JournalDamaged(
+            where=where,
+            segment=seal.segment,
+            offset=segment.length,
+            reason=f"{seal.length} bytes are on record, and what is valid ends at {segment.length}",
+        )
+    return segment

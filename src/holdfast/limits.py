@@ -1,0 +1,45 @@
+"""How many attempts of a task run at once in a run, and how many begin in a span of time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from holdfast.clocks import clock
+from holdfast.retries import Rate
+
+
+class Limit:
+    """The bound of one task in one run: `concurrency=` as an int, or a `Rate`. First come, first served."""
+
+    def __init__(self, bound: int | Rate) -> None:
+        rate = bound if isinstance(bound, Rate) else None
+        width = bound if isinstance(bound, int) else bound.concurrency
+        self._rate = rate
+        self._free = asyncio.Semaphore(width) if width is not None else None
+        self._begun: deque[float] = deque(maxlen=rate.count if rate is not None else 0)
+        self._turn = asyncio.Lock()
+
+    async def begin(self) -> None:
+        """Wait until one more attempt may begin."""
+        await self.proceed()
+        if self._rate is None:
+            return
+        try:
+            async with self._turn:
+                while len(self._begun) == self._rate.count and (wait := self._begun[0] + self._rate.per - clock().now()) > 0:
+                    await clock().sleep(wait)
+                self._begun.append(clock().now())
+        except BaseException:
+            self.pause()
+            raise
+
+    def pause(self) -> None:
+        """Give the slot back: the attempt ended, waits for a retry, or its body waits for actions."""
+        if self._free is not None:
+            self._free.release()
+
+    async def proceed(self) -> None:
+        """Take the slot again."""
+        if self._free is not None:
+            await self._free.acquire()

@@ -1,0 +1,153 @@
+"""What of a call travels to where it runs: the order (what to do) and the capsule (as which attempt).
+
+Both are frozen and picklable. A function travels as the name under which its task is imported, never by value.
+"""
+
+from __future__ import annotations
+
+import importlib
+from base64 import b32encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any, Literal, cast
+
+from holdfast.codec import Codec, codec_for
+from holdfast.errors import InvalidTask
+from holdfast.identity import Signature
+from holdfast.retries import Rate, Retry, Timeout
+
+
+@dataclass(frozen=True, slots=True)
+class ActionID:
+    """The place of an action in its run.
+
+    Attributes:
+        name: 16 base32 characters, equal in every run that makes the same call at the same place.
+        run_name: The run.
+        parent: The action that asked for it; None for the root.
+    """
+
+    name: str
+    run_name: str
+    parent: ActionID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What `@task(...)` says about attempts and recording."""
+
+    name: str
+    version: str | None = None
+    retry: Retry = Retry()
+    timeout: Timeout = Timeout()
+    key: Callable[..., str] | None = None
+    context_keys: tuple[str, ...] | None = None
+    concurrency: Rate | int | None = None
+    codec: Literal["auto", "pickle"] = "auto"
+    keep: int = 2
+    on_crash: Literal["rerun", "fail"] = "rerun"
+
+
+class Definition:
+    """A function made a task: the function, and what was worked out about it once.
+
+    `annotation` gives the return annotation; it is asked when a codec is first needed, since what it names may be defined later.
+    """
+
+    __slots__ = ("_codec", "annotation", "bound_cells", "fn", "home", "is_async", "policy", "signature")
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        policy: Policy,
+        *,
+        is_async: bool,
+        signature: Signature,
+        annotation: Callable[[], Any],
+        bound_cells: bool,
+    ) -> None:
+        self.fn = fn
+        self.policy = policy
+        self.is_async = is_async
+        self.signature = signature
+        self.annotation = annotation
+        self.bound_cells = bound_cells
+        self._codec: Codec | None = None
+        self.home = (str(getattr(fn, "__module__", "")), str(getattr(fn, "__qualname__", "")))
+
+    def with_policy(self, policy: Policy) -> Definition:
+        return Definition(
+            self.fn, policy, is_async=self.is_async, signature=self.signature, annotation=self.annotation, bound_cells=self.bound_cells
+        )
+
+    def result_codec(self) -> Codec:
+        """How results are recorded. Raises: UnrecordableResult, where the return annotation can't be."""
+        if self._codec is None:
+            self._codec = codec_for(self.annotation(), task=self.policy.name, pickle=self.policy.codec == "pickle")
+        return self._codec
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _definition_at, (*self.home, self.policy)
+
+
+def _definition_at(module: str, qualname: str, policy: Policy) -> Definition:
+    """Find the task again where it was defined. Raises: InvalidTask."""
+    found: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    definition = getattr(found, "definition", None)
+    if not isinstance(definition, Definition):
+        raise InvalidTask(what=f"{module}:{qualname}", reason="no task is found there; a task that travels has to be importable")
+    return definition if definition.policy == policy else definition.with_policy(policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to do: a task and its arguments."""
+
+    definition: Definition
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Capsule:
+    """As which attempt to do it, and with what around it. Instants are POSIX seconds; `deadline` is of the attempt."""
+
+    action: ActionID | None
+    attempt_number: int
+    max_attempts: int
+    retries_left: int
+    epoch: int
+    is_resumed: bool
+    durable: bool
+    run_id: str
+    run_started_at: float
+    version: str | None
+    raw_data_path: str | None
+    raw_data_base: str | None
+    custom_context: Mapping[str, str]
+    counted_context: Mapping[str, str]
+    group: tuple[str, ...]
+    deadline: float | None
+
+    @property
+    def fencing_token(self) -> str:
+        """Grows as text with every owner and every attempt."""
+        return f"{self.epoch:010}-{self.attempt_number:06}"
+
+
+def idempotency_key(run_id: str, action: str) -> str:
+    """Name an action to outside systems: the run's random id makes it different in every other run and incarnation."""
+    return b32encode(blake2b(f"{run_id}/{action}".encode(), digest_size=20).digest()).decode().lower()
+
+
+def with_policy(policy: Policy, **changes: Any) -> Policy:
+    """A changed copy."""
+    return cast("Policy", replace(policy, **changes))
+
+
+def keys_of(context_keys: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The names of counted context keys, sorted; None counts them all."""
+    return None if context_keys is None else tuple(sorted(set(context_keys)))

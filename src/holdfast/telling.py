@@ -1,0 +1,113 @@
+"""Observers: told of events, and able neither to fail nor to stall the work.
+
+Each has a thread and a bounded queue of its own. What does not fit is counted, not waited for. An observer that raises is logged once with
+its traceback, then counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import queue
+import threading
+from collections.abc import Awaitable, Iterable
+from typing import Any, Final, Protocol
+
+from holdfast.errors import InvalidOption
+from holdfast.events import Event
+
+QUEUE_LENGTH: Final = 10_000
+CLOSE_SECONDS: Final = 5.0
+
+_log = logging.getLogger("holdfast")
+
+
+class Observer(Protocol):
+    """Is told of every event of a run: recorded ones once they are durable, live ones at once. `aclose()` is awaited, if it has one."""
+
+    def on_event(self, event: Event, /) -> Awaitable[None] | None: ...
+
+
+class _Line:
+    """One observer's queue and thread."""
+
+    def __init__(self, observer: Observer, loop: asyncio.AbstractEventLoop) -> None:
+        self.observer = observer
+        self.dropped = 0
+        self.failed = 0
+        self._loop = loop
+        self._queue: queue.Queue[Event | None] = queue.Queue(maxsize=QUEUE_LENGTH)
+        self._thread = threading.Thread(target=self._run, name="holdfast-observer", daemon=True)
+        self._thread.start()
+
+    def offer(self, event: Event) -> None:
+        try:
+            self._queue.put_nowait(event)
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self, seconds: float) -> bool:
+        """Let the observer finish what is queued. False, if it did not in time. Blocks."""
+        try:
+            self._queue.put(None, timeout=seconds)
+        except queue.Full:
+            return False
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (event := self._queue.get()) is not None:
+            try:
+                self._tell(event)
+            except Exception:  # an observer never fails the work: its failure is logged and counted
+                self.failed += 1
+                if self.failed == 1:
+                    _log.exception("observer %r failed; it is told of further events, and further failures are only counted", self.observer)
+
+    def _tell(self, event: Event) -> None:
+        answer = self.observer.on_event(event)
+        if inspect.isawaitable(answer):
+            asyncio.run_coroutine_threadsafe(_await(answer), self._loop).result()
+
+
+async def _await(answer: Awaitable[Any]) -> None:
+    await answer
+
+
+class Telling:
+    """All observers of a run."""
+
+    def __init__(self, observers: Iterable[Observer]) -> None:
+        observed = list(observers)
+        for observer in observed:
+            if not callable(getattr(observer, "on_event", None)):
+                raise InvalidOption(option="observers", value=observer, reason="an observer has a method on_event(event)")
+        loop = asyncio.get_running_loop()
+        self._lines = [_Line(observer, loop) for observer in observed]
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def tell(self, event: Event) -> None:
+        """Offer an event to every observer, without waiting."""
+        for line in self._lines:
+            line.offer(event)
+
+    async def aclose(self) -> None:
+        """Give the observers `CLOSE_SECONDS` to finish, and say what they missed."""
+        for line in self._lines:
+            in_time = await asyncio.to_thread(line.close, CLOSE_SECONDS)
+            aclose = getattr(line.observer, "aclose", None)
+            if in_time and aclose is not None:
+                await self._aclose(line, aclose)
+            if line.dropped or line.failed or not in_time:
+                still = "" if in_time else ", and was still at work at the end"
+                _log.warning("observer %r missed %d events, failed at %d%s", line.observer, line.dropped, line.failed, still)
+
+    async def _aclose(self, line: _Line, aclose: Any) -> None:
+        try:
+            await asyncio.wait_for(aclose(), CLOSE_SECONDS)
+        except Exception:  # as in `_run`
+            line.failed += 1
+            _log.exception("observer %r failed while it was closed", line.observer)

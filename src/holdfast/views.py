@@ -1,0 +1,199 @@
+"""What a reader is shown of a run: frozen views of a fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+from holdfast.clocks import instant
+from holdfast.codec import codec_for, decode_error, parts_of
+from holdfast.orders import ActionID
+from holdfast.progress import Bar
+from holdfast.states import Attempt, Fold, Record
+from holdfast.status import Status, shown_status
+
+Owner: TypeAlias = Literal["live", "gone", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class LargeValue:
+    """Stands for a recorded value that lies in a blob of its own, and was not read."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptState:
+    """One attempt. Times are aware, in UTC."""
+
+    number: int
+    status: Status
+    started_at: datetime
+    ended_at: datetime | None
+    error: BaseException | None
+    abandoned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ActionState:
+    """One action.
+
+    Attributes:
+        action: Its place.
+        task_name: The task.
+        status: Where it stands.
+        attempts: Oldest first.
+        children: Names of the actions that it asked for, in that order.
+        result: What it returned, by value; None, unless COMPLETED.
+        error: How it failed, if it did.
+        replayed: How often it was answered from record.
+        progress: Its last attempt's bars.
+        generation: The last noted checkpoint, as (epoch, attempt, n).
+    """
+
+    action: ActionID
+    task_name: str
+    status: Status
+    attempts: tuple[AttemptState, ...]
+    children: tuple[str, ...]
+    result: Any
+    error: BaseException | None
+    replayed: int
+    progress: Mapping[str, Bar]
+    generation: tuple[int, int, int] | None
+
+
+class Actions(Mapping[str, ActionState]):
+    """The actions of a run by name, made when they are looked at."""
+
+    def __init__(self, fold: Fold, run_name: str) -> None:
+        self._fold = fold
+        self._run_name = run_name
+
+    def __getitem__(self, name: str) -> ActionState:
+        record = self._fold.actions[name]
+        bars = {bar: Bar(*values) for bar, values in (record.bars or {}).items()}
+        return ActionState(
+            action=self._id(record),
+            task_name=record.task,
+            status=record.status,
+            attempts=tuple(_attempt(attempt) for attempt in record.attempts),
+            children=tuple(record.children or ()),
+            result=_result(record),
+            error=_error(record.error),
+            replayed=record.replayed,
+            progress=bars,
+            generation=record.saved.generation if record.saved is not None else None,
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fold.actions)
+
+    def __len__(self) -> int:
+        return len(self._fold.actions)
+
+    def _id(self, record: Record) -> ActionID:
+        lineage = [record]
+        while (above := self._fold.actions.get(lineage[-1].parent)) is not None:
+            lineage.append(above)
+        found: ActionID | None = None
+        for ancestor in reversed(lineage):
+            found = ActionID(ancestor.name, self._run_name, found)
+        assert found is not None
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run in a list of runs. `status` is as shown: CRASHED, where nobody runs what has no end."""
+
+    run_name: str
+    task_name: str
+    status: Status
+    started_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunState(RunSummary):
+    """All about a run.
+
+    Attributes:
+        actions: By `ActionID.name`, made when looked at.
+        orphaned: Names of COMPLETED actions that a resume never asked for.
+        owner: Whether a process runs it now.
+        warnings: What the run warned of.
+    """
+
+    actions: Mapping[str, ActionState]
+    root: ActionState | None
+    orphaned: tuple[str, ...]
+    owner: Owner
+    warnings: tuple[str, ...]
+
+    @property
+    def result(self) -> Any:
+        """What the root returned, by value; None, unless COMPLETED."""
+        return self.root.result if self.root is not None else None
+
+    @property
+    def error(self) -> BaseException | None:
+        """How the root failed, if it did."""
+        return self.root.error if self.root is not None else None
+
+
+def summary_of(fold: Fold, run_name: str, task: str, created: float, owner: Owner) -> RunSummary:
+    status, ended_at = _shown(fold, owner)
+    return RunSummary(run_name, task, status, instant(created), ended_at)
+
+
+def state_of(fold: Fold, run_name: str, task: str, created: float, owner: Owner) -> RunState:
+    status, ended_at = _shown(fold, owner)
+    actions = Actions(fold, run_name)
+    return RunState(
+        run_name=run_name,
+        task_name=task,
+        status=status,
+        started_at=instant(created),
+        ended_at=ended_at,
+        actions=actions,
+        root=actions[fold.root] if fold.root in fold.actions else None,
+        orphaned=tuple(fold.orphaned),
+        owner=owner,
+        warnings=tuple(warned.text for warned in fold.warnings),
+    )
+
+
+def _shown(fold: Fold, owner: Owner) -> tuple[Status, datetime | None]:
+    root = fold.actions.get(fold.root)
+    if root is None:
+        return shown_status(Status.PENDING, owner), None
+    status = shown_status(root.status, owner)
+    ended = root.attempt.ended_at if root.attempt is not None else None
+    return status, instant(ended) if ended is not None and status is root.status else None
+
+
+def _attempt(attempt: Attempt) -> AttemptState:
+    return AttemptState(
+        number=attempt.number,
+        status=attempt.status,
+        started_at=instant(attempt.started_at),
+        ended_at=None if attempt.ended_at is None else instant(attempt.ended_at),
+        error=_error(attempt.error),
+        abandoned=attempt.abandoned,
+    )
+
+
+def _error(tree: Mapping[str, Any] | None) -> BaseException | None:
+    return None if tree is None else decode_error(tree)
+
+
+def _result(record: Record) -> Any:
+    if record.status is not Status.COMPLETED:
+        return None
+    if record.blob:
+        return LargeValue(record.blob)
+    parts = parts_of(record.value)
+    return LargeValue(parts[0]) if parts else codec_for(Any, task=record.task).decode(record.value, {})
