@@ -13,7 +13,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from holdfast.codec.tagged import TAG, Family, Parts, Refused, Sink, Unreadable, binary_of, name_of, tag, untag
+from holdfast.codec.refusals import Refused, Unreadable
+from holdfast.codec.tagged import TAG, Family, Parts, Sink, binary_of, name_of, tag, untag
 from holdfast.errors import MissingExtra
 
 

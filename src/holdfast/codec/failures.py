@@ -12,7 +12,8 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from holdfast.codec.tagged import TAG, Family, Refused, Sink, name_of, named_object, tag, untag
+from holdfast.codec.refusals import Refused
+from holdfast.codec.tagged import TAG, Family, Sink, name_of, named_object, tag, untag
 from holdfast.codec.wire import to_json
 from holdfast.errors import HoldfastError, RemoteFailure
 

@@ -14,7 +14,8 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from holdfast.codec.arrays import is_array, is_table
-from holdfast.codec.tagged import Refused, Sink, name_of, tag
+from holdfast.codec.refusals import Refused
+from holdfast.codec.tagged import Sink, name_of, tag
 from holdfast.codec.wire import to_json
 
 Difference = tuple[str, str]  # path, reason

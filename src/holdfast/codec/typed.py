@@ -22,24 +22,9 @@ from pydantic_core import PydanticSerializationError
 from holdfast.codec import plain
 from holdfast.codec.arrays import is_array, is_numpy_scalar, is_table
 from holdfast.codec.dicts import with_known_dicts
+from holdfast.codec.refusals import Refused, Spelled, Unreadable, spelled
 from holdfast.codec.sameness import difference, says_equal
-from holdfast.codec.tagged import (
-    TAG,
-    Encoded,
-    Parts,
-    Refused,
-    Sink,
-    Spelled,
-    Unreadable,
-    binary_of,
-    float_tree,
-    int_tree,
-    name_of,
-    spelled,
-    str_tree,
-    tag,
-    untag,
-)
+from holdfast.codec.tagged import TAG, Encoded, Parts, Sink, binary_of, float_tree, int_tree, name_of, str_tree, tag, untag
 from holdfast.errors import ResultIncompatible, UnrecordableResult
 
 _NO_PARTS: Final[Mapping[str, bytes]] = {}
