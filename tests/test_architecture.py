@@ -27,7 +27,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "holdfast"
 _FLOORS = """
     errors status identity rounds retries progress costs
     clocks limits bridge deferred
-    codec events states
+    codec events telling states
     folders.protocol folders.threads folders.disk folders.memory folders.local folders.remote folders.opening folders
     blobs
     journals.frames journals.reading journals.writing journals
@@ -36,7 +36,7 @@ _FLOORS = """
     attempts engines
     actions runs
     tasks
-    stages fanout results stores launch
+    views stages fanout results stores launch
     observers testing
     cli page
 """
@@ -46,9 +46,9 @@ FLOORS = _FLOORS.split()
 ONLY_IN = {
     "fsspec": ("folders",),
     "aiofiles": ("folders",),
-    "numpy": ("codec.adapters", "adapters"),
-    "pandas": ("codec.adapters", "adapters"),
-    "pyarrow": ("codec.adapters", "adapters"),
+    "numpy": ("codec.arrays",),
+    "pandas": ("codec.arrays",),
+    "pyarrow": ("codec.arrays",),
     "rich": ("observers",),
     "trio": (),
     "dask": ("engines",),

@@ -14,12 +14,15 @@ import tempfile
 import warnings
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from hashlib import blake2b, sha256
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast, overload
 
+import anyio
+import anyio.to_thread
 from pydantic import TypeAdapter, ValidationError
 
 from holdfast.bridge import running_loop, wait_for_loop
@@ -96,18 +99,23 @@ class Keeper(Protocol):
 
     def check(self, what: str) -> None:
         """Raise ActionEnded or AttemptAbandoned, where this attempt may no longer do anything."""
+        ...
 
     def may_load(self, generation: Generation3) -> bool:
         """False for what a fenced owner wrote behind our back, and for what was set aside."""
+        ...
 
     def pinned(self) -> Generation3 | None:
         """A generation that retention has to keep."""
+        ...
 
     async def before_save(self) -> None:
         """Return when the attempt's start is durable."""
+        ...
 
     def begin_save(self) -> tuple[int, Sequence[str]]:
         """Return the ordinal of the save in its line, and which calls are asked for and not yet answered."""
+        ...
 
     def saved(self, generation: Generation) -> None: ...
 
@@ -209,7 +217,7 @@ class Checkpoint:
         return saving
 
     @overload
-    async def load(self, *, generation: Generation | None = None, fallback: bool = True) -> Path | None: ...
+    async def load(self, /, *, generation: Generation | None = None, fallback: bool = True) -> Path | None: ...
     @overload
     async def load(self, as_type: Type[T], /, *, generation: Generation | None = None, fallback: bool = True) -> T | None: ...
     async def load(self, as_type: Any = None, /, *, generation: Generation | None = None, fallback: bool = True) -> Any:
@@ -266,7 +274,7 @@ class Checkpoint:
         return self._sync("save", self._save(data, metadata, wait))
 
     @overload
-    def load_sync(self, *, generation: Generation | None = None, fallback: bool = True) -> Path | None: ...
+    def load_sync(self, /, *, generation: Generation | None = None, fallback: bool = True) -> Path | None: ...
     @overload
     def load_sync(self, as_type: Type[T], /, *, generation: Generation | None = None, fallback: bool = True) -> T | None: ...
     def load_sync(self, as_type: Any = None, /, *, generation: Generation | None = None, fallback: bool = True) -> Any:
@@ -328,9 +336,9 @@ class Checkpoint:
         if isinstance(data, os.PathLike):
             source = Path(data)
             if copy:
-                source = await asyncio.to_thread(_copy_of, source, self.path / f".staged-{self._saves}")
+                source = await anyio.to_thread.run_sync(_copy_of, source, self.path / f".staged-{self._saves}")
             return _Prepared("directory" if source.is_dir() else "file", source=source)
-        if isinstance(data, str) and len(data) < 4096 and "\0" not in data and os.path.exists(data):
+        if isinstance(data, str) and len(data) < 4096 and "\0" not in data and await anyio.Path(data).exists():
             warnings.warn(f"checkpoint.save({data!r}) saves the str itself; pass a Path to save the file of that name", stacklevel=2)
         by_type = hasattr(type(data), "__pydantic_serializer__") or hasattr(type(data), "__dataclass_fields__")
         encoded = codec_for(type(data) if by_type else Any, task=f"checkpoint of {self._keeper.task_name}").encode(data)
@@ -376,7 +384,7 @@ class Checkpoint:
 
     async def _write_directory(self, base: str, source: Path) -> list[_File]:
         written: list[_File] = []
-        for number, found in enumerate(await asyncio.to_thread(_scan, source)):
+        for number, found in enumerate(await anyio.to_thread.run_sync(_scan, source)):
             if found.link is None and not found.is_folder:
                 streamed = await self._folder.put_file(f"{base}/{number:08}", source / found.path, sync=self._keeper.sync)
                 found = _File(found.path, found.mode, streamed.size, streamed.digest)
@@ -447,11 +455,11 @@ class Checkpoint:
             if manifest.kind == "directory":
                 await self._restore_directory(base, manifest, target)
                 return target
-            await asyncio.to_thread(target.mkdir)
+            await anyio.to_thread.run_sync(target.mkdir)
             payload = target / "payload"
             if manifest.inline is not None:
                 digest = sha256(manifest.inline).hexdigest()
-                await asyncio.to_thread(payload.write_bytes, manifest.inline)
+                await anyio.to_thread.run_sync(payload.write_bytes, manifest.inline)
             else:
                 digest = (await self._folder.get_file(f"{base}/payload", payload)).digest
         except ObjectMissing as error:
@@ -461,12 +469,12 @@ class Checkpoint:
         return payload
 
     async def _restore_directory(self, base: str, manifest: _Manifest, target: Path) -> None:
-        await asyncio.to_thread(target.mkdir)
+        await anyio.to_thread.run_sync(target.mkdir)
         for number, found in enumerate(manifest.files):
             place = target.joinpath(*_safe_parts(found.path))
-            await asyncio.to_thread(place.parent.mkdir, parents=True, exist_ok=True)
+            await anyio.to_thread.run_sync(partial(place.parent.mkdir, parents=True, exist_ok=True))
             if found.is_folder:
-                await asyncio.to_thread(place.mkdir, exist_ok=True)
+                await anyio.to_thread.run_sync(partial(place.mkdir, exist_ok=True))
             elif found.link is not None:
                 _check_link(found.path, found.link)
                 os.symlink(found.link, place)
@@ -481,7 +489,7 @@ class Checkpoint:
         if manifest.kind == "directory":
             reason = "it is a directory; load() gives its Path"
             raise ResultIncompatible(task=self._keeper.task_name, expected=_type_name(as_type), reason=reason)
-        data = await asyncio.to_thread(payload.read_bytes)
+        data = await anyio.to_thread.run_sync(payload.read_bytes)
         if as_type in (bytes, bytearray):
             return as_type(data)
         if manifest.kind != "data":
@@ -515,11 +523,7 @@ class _Prepared:
     kind: Kind
     data: bytes = b""
     source: Path | None = None
-    parts: Mapping[str, bytes] = cast("Mapping[str, bytes]", None)
-
-    def __post_init__(self) -> None:
-        if self.parts is None:
-            object.__setattr__(self, "parts", {})
+    parts: Mapping[str, bytes] = field(default_factory=dict)
 
 
 async def newest_generation(folder: Folder, may_load: Callable[[Generation3], bool]) -> Generation3 | None:
@@ -553,7 +557,7 @@ def _name(order: Generation3) -> str:
 
 
 def _order(name: str) -> Generation3 | None:
-    stem, dot, suffix = name.partition(".")
+    stem, _, suffix = name.partition(".")
     parts = stem.split("-")
     if suffix != "json" or len(parts) != 3 or not all(part.isdigit() for part in parts):
         return None
@@ -633,4 +637,3 @@ def _copy_of(source: Path, target: Path) -> Path:
 
 def _type_name(as_type: Any) -> str:
     return getattr(as_type, "__name__", str(as_type))
-

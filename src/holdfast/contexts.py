@@ -31,6 +31,9 @@ T = TypeVar("T")
 TRACE_KEYS: Final = frozenset({"traceparent", "tracestate", "baggage"})
 """Never counted, never compared: they change with every process (W3C Trace Context and Baggage)."""
 
+DEFAULT_TOTAL: Final = float("100")
+"""An object of its own, so that a call that gives no total can be told from one that gives 100."""
+
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -47,20 +50,25 @@ class Link(Protocol):
 
     def check(self, what: str) -> None:
         """Raise ActionEnded or AttemptAbandoned, where this attempt may no longer do anything."""
+        ...
 
     def identify(self) -> ActionID:
         """The action's id, worked out when it is first asked for in an ephemeral run."""
+        ...
 
     def advance(self, name: str, step: float, total: float | None) -> Bar: ...
 
     def patience(self) -> float:
         """Seconds for which a body that can't be stopped is waited for, once it was asked to end."""
+        ...
 
     def cancel_children(self) -> None:
         """Cancel the actions that the body waits for."""
+        ...
 
     def recorded(self, what: str, fn: Callable[[], Any], *, in_thread: bool) -> Coroutine[Any, Any, Any]:
         """Return what `fn` gave when this position was first reached."""
+        ...
 
 
 class TaskContext:
@@ -143,13 +151,13 @@ class TaskContext:
         """State that later attempts of this action may load."""
         return self._link.checkpoint
 
-    def progress(self, name: str = "default", step: float = 1, total: float | None = 100) -> Bar:
+    def progress(self, name: str = "default", step: float = 1, total: float | None = DEFAULT_TOTAL) -> Bar:
         """Advance a named bar, and return it.
 
         Args:
             name: Which of the action's bars.
             step: Steps to add: not where it stands.
-            total: Steps in all; None where unknown. A later call may change it.
+            total: Steps in all, 100 where it was never given; None where unknown. A later call that gives it changes it.
 
         Raises:
             InvalidOption: `step` or `total` is not a finite number.
@@ -245,6 +253,11 @@ put = _CURRENT.set
 take_back = _CURRENT.reset
 
 
+def link_of(running: TaskContext) -> Link:
+    """The near side of a running attempt."""
+    return running._link  # pyright: ignore[reportPrivateUsage]
+
+
 def ctx() -> TaskContext | Any:
     """Return the running attempt's `TaskContext`, or None outside a task.
 
@@ -336,7 +349,7 @@ def group(name: str) -> AbstractContextManager[None]:
     Raises:
         InvalidName: `name` is not a str, or empty.
     """
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name:  # type: ignore[redundant-expr]
         raise InvalidName(kind="group", name=str(name), reason="it takes a str that is not empty")
     return _Group(name)
 

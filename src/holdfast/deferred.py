@@ -22,7 +22,7 @@ class Deferred(Coroutine[Any, Any, R_co]):
     def __init__(self, depth: int) -> None:
         self._coroutine: Coroutine[Any, Any, R_co] | None = None
         self._closed = False
-        frame: FrameType = sys._getframe(depth)
+        frame: FrameType = sys._getframe(depth)  # pyright: ignore[reportPrivateUsage] - the stack module walks all of it
         self._made_at = (frame.f_code.co_filename, frame.f_lineno)
 
     def _begin(self) -> Coroutine[Any, Any, R_co]:

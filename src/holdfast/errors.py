@@ -81,7 +81,7 @@ class NonRetryable(HoldfastError):
     """Raise it, or a subclass of it, in a task's body: the failure is final, in this run and in every resume."""
 
     def __init__(self, *args: object) -> None:
-        self.facts = {}
+        self.facts: Mapping[str, Any] = {}
         Exception.__init__(self, *args)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -273,9 +273,7 @@ class UnrecordableResult(ValueNotKept, TypeError):
 class ResultIncompatible(ValueNotKept, ValueError):
     """A recorded value no longer validates as what the code now declares."""
 
-    template = (
-        "{task}: the recorded value is not valid as {expected}: {reason}; change version= to run it again, or restore the annotation"
-    )
+    template = "{task}: the recorded value is not valid as {expected}: {reason}; change version= to run it again, or restore the annotation"
     task: str
     expected: str
     reason: str
@@ -415,14 +413,14 @@ class StoreError(HoldfastError, OSError):
 
     def __init__(self, **facts: Any) -> None:
         super().__init__(**facts)
-        self.errno = self.code
+        self.errno: int | None = self.code
 
 
 class ObjectMissing(StoreError, FileNotFoundError):
     """There is no such object in the folder."""
 
     template = "{where} does not exist"
-    code = errno.ENOENT
+    code: ClassVar[int | None] = errno.ENOENT
     where: str
 
 
@@ -430,7 +428,7 @@ class ObjectExists(StoreError, FileExistsError):
     """An exclusive creation found the name taken."""
 
     template = "{where} exists already"
-    code = errno.EEXIST
+    code: ClassVar[int | None] = errno.EEXIST
     where: str
 
 
@@ -438,7 +436,7 @@ class StoreUnavailable(StoreError):
     """The store can't be reached or read just now."""
 
     template = "{where}: {reason}; nothing recorded is lost: run the same line again when the store answers"
-    code = errno.EIO
+    code: ClassVar[int | None] = errno.EIO
     where: str
     reason: str
 
@@ -447,7 +445,7 @@ class StoreFull(StoreError):
     """No space or quota is left."""
 
     template = "{where}: no space left; nothing recorded is lost: free some space and run the same line again"
-    code = errno.ENOSPC
+    code: ClassVar[int | None] = errno.ENOSPC
     where: str
 
 
@@ -455,7 +453,7 @@ class StorePermission(StoreError, PermissionError):
     """The store refuses to be read or written."""
 
     template = "{where}: permission denied ({reason}); check owner and mode of the folder, or choose another store"
-    code = errno.EACCES
+    code: ClassVar[int | None] = errno.EACCES
     where: str
     reason: str
 
@@ -479,7 +477,10 @@ class StoreUnfenced(StoreError):
 class JournalDamaged(StoreError):
     """A journal frame is invalid, and valid ones lie behind it."""
 
-    template = "{where}: damaged at byte {offset} of segment {segment} ({reason}); restore the file from a copy, or begin anew with resume='restart'"
+    template = (
+        "{where}: damaged at byte {offset} of segment {segment} ({reason}); restore the file from a copy, "
+        "or begin anew with resume='restart'"
+    )
     where: str
     segment: int
     offset: int

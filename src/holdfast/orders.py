@@ -10,7 +10,7 @@ from base64 import b32encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from holdfast.codec import Codec, codec_for
 from holdfast.errors import InvalidTask
@@ -145,7 +145,7 @@ def idempotency_key(run_id: str, action: str) -> str:
 
 def with_policy(policy: Policy, **changes: Any) -> Policy:
     """A changed copy."""
-    return cast("Policy", replace(policy, **changes))
+    return replace(policy, **changes)
 
 
 def keys_of(context_keys: Sequence[str] | None) -> tuple[str, ...] | None:

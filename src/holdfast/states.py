@@ -9,8 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from holdfast import events
-from holdfast.events import Event
+from holdfast.events import (
+    ActionAsked,
+    ActionEnded,
+    AttemptEnded,
+    AttemptStarted,
+    CheckpointSaved,
+    CheckpointsSetAside,
+    Event,
+    Progressed,
+    TaskSeen,
+    Warned,
+)
 from holdfast.rounds import Made
 from holdfast.status import Status
 
@@ -45,12 +55,13 @@ class Record:
     """
 
     __slots__ = (
-        "asked_at", "attempt", "bare", "bars", "barren", "base", "base_epoch", "blob", "children", "earlier", "error", "failed_in", "failures",
+        "asked_at", "attempt", "bare", "bars", "barren", "base", "base_epoch", "blob", "children", "earlier", "error", "failed_in",
+        "failures",
         "final", "first", "fruitful", "inputs", "loops", "name", "next_at", "occurrence", "parent", "present_try", "replayed", "round",
         "saved", "set_aside", "status", "task", "value", "version",
     )  # fmt: skip
 
-    def __init__(self, asked: events.ActionAsked) -> None:
+    def __init__(self, asked: ActionAsked) -> None:
         self.name = asked.action
         self.parent = asked.parent
         self.first = asked.first or asked.action
@@ -67,13 +78,13 @@ class Record:
         self.replayed = 0
         self.base: Generation3 | None = None
         self.base_epoch = 0
-        self.saved: events.CheckpointSaved | None = None
+        self.saved: CheckpointSaved | None = None
         self.set_aside: tuple[tuple[Generation3, Generation3], ...] = ()
         self.loops: tuple[str, ...] = ()
         self.bars: Mapping[str, tuple[float, float | None, float, float]] | None = None
         self.ask(asked)
 
-    def ask(self, asked: events.ActionAsked) -> None:
+    def ask(self, asked: ActionAsked) -> None:
         self.task = asked.task
         self.version = asked.version
         self.inputs = asked.inputs
@@ -109,19 +120,19 @@ class Fold:
         self.root = ""
         self.sources: dict[str, str] = {}
         self.orphaned: list[str] = []
-        self.warnings: list[events.Warned] = []
+        self.warnings: list[Warned] = []
         self.last_at = 0.0
         self._by_bare: dict[str, Record] | None = None
         self._fold: dict[type[Event], Callable[[Any], None]] = {
-            events.ActionAsked: self._asked,
-            events.AttemptStarted: self._started,
-            events.AttemptEnded: self._ended,
-            events.ActionEnded: self._action_ended,
-            events.TaskSeen: self._task_seen,
-            events.CheckpointSaved: self._saved,
-            events.CheckpointsSetAside: self._set_aside,
-            events.Progressed: self._progressed,
-            events.Warned: self._warned,
+            ActionAsked: self._asked,
+            AttemptStarted: self._started,
+            AttemptEnded: self._ended,
+            ActionEnded: self._action_ended,
+            TaskSeen: self._task_seen,
+            CheckpointSaved: self._saved,
+            CheckpointsSetAside: self._set_aside,
+            Progressed: self._progressed,
+            Warned: self._warned,
         }
 
     def fold(self, event: Event) -> None:
@@ -131,7 +142,7 @@ class Fold:
             self.last_at = event.at
             known(event)
 
-    def _asked(self, event: events.ActionAsked) -> None:
+    def _asked(self, event: ActionAsked) -> None:
         record = self.actions.get(event.action)
         if record is not None:
             record.ask(event)
@@ -144,7 +155,7 @@ class Fold:
                 parent.children = []
             parent.children.append(event.action)
 
-    def _started(self, event: events.AttemptStarted) -> None:
+    def _started(self, event: AttemptStarted) -> None:
         record = self.actions.get(event.action)
         if record is None or event.number <= record.number:
             return
@@ -157,7 +168,7 @@ class Fold:
         if event.epoch != record.base_epoch:
             record.base_epoch, record.base = event.epoch, event.base
 
-    def _ended(self, event: events.AttemptEnded) -> None:
+    def _ended(self, event: AttemptEnded) -> None:
         record = self.actions.get(event.action)
         if record is None or record.attempt is None or event.number != record.number or record.attempt.ended_at is not None:
             return
@@ -175,7 +186,7 @@ class Fold:
                 child.replayed += 1
         self.orphaned.extend(event.orphaned)
 
-    def _action_ended(self, event: events.ActionEnded) -> None:
+    def _action_ended(self, event: ActionEnded) -> None:
         record = self.actions.get(event.action)
         if record is None or record.has_live_attempt:
             return
@@ -191,23 +202,23 @@ class Fold:
             parent.fruitful = True
             record.failed_in = parent.present_try
 
-    def _task_seen(self, event: events.TaskSeen) -> None:
+    def _task_seen(self, event: TaskSeen) -> None:
         self.sources[event.task] = event.source
 
-    def _saved(self, event: events.CheckpointSaved) -> None:
+    def _saved(self, event: CheckpointSaved) -> None:
         if (record := self.actions.get(event.action)) is not None:
             record.saved, record.fruitful = event, True
 
-    def _set_aside(self, event: events.CheckpointsSetAside) -> None:
+    def _set_aside(self, event: CheckpointsSetAside) -> None:
         if (record := self.actions.get(event.action)) is not None:
             record.set_aside = (*record.set_aside, (event.since, event.until))
             record.loops = (*record.loops, event.first)
 
-    def _progressed(self, event: events.Progressed) -> None:
+    def _progressed(self, event: Progressed) -> None:
         if (record := self.actions.get(event.action)) is not None:
             record.bars = event.bars
 
-    def _warned(self, event: events.Warned) -> None:
+    def _warned(self, event: Warned) -> None:
         self.warnings.append(event)
 
     def children_of(self, name: str) -> Iterator[Record]:

@@ -12,12 +12,15 @@ import inspect
 import types
 import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypedDict, TypeVar, Unpack, cast, get_type_hints, overload
+
+import anyio
 
 from holdfast.actions.performing import ask
 from holdfast.actions.scopes import Scope
 from holdfast.bridge import portal_loop, running_loop, wait_for_loop
-from holdfast.contexts import Context
+from holdfast.contexts import Context, link_of
 from holdfast.deferred import Deferred
 from holdfast.errors import BlockingCall, InvalidCall, InvalidOption, InvalidTask, NoLoop
 from holdfast.identity import Signature, task_name
@@ -62,14 +65,14 @@ class Call(Deferred[R_co]):
         self.args = args
         self.kwargs = kwargs
         self.context = Context.current()
-        if (scope := self._scope()) is not None:
+        if (scope := self.scope()) is not None:
             scope.unstarted += 1
 
     def __repr__(self) -> str:
         return f"<call of {self.task.name}, made at {self.made_at}>"
 
     @property
-    def __name__(self) -> str:
+    def __name__(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - asyncio names its tasks by it
         return self.task.__name__
 
     @property
@@ -83,18 +86,19 @@ class Call(Deferred[R_co]):
         self.close()
         return self.order
 
-    def _scope(self) -> Scope | None:
+    def scope(self) -> Scope | None:
+        """The attempt that it was made in; None outside any."""
         running = self.context.task_context
-        link = running._link if running is not None else None
+        link = link_of(running) if running is not None else None
         return link if isinstance(link, Scope) else None
 
     def _begun(self) -> None:
-        if not self.begun and (scope := self._scope()) is not None:
+        if not self.begun and (scope := self.scope()) is not None:
             scope.unstarted -= 1
 
     def _begin(self) -> Coroutine[Any, Any, R_co]:
         self._begun()
-        loop, scope = running_loop(), self._scope()
+        loop, scope = running_loop(), self.scope()
         if loop is None:
             raise no_loop(f"await {self.task.__name__}(...)")
         if scope is None:
@@ -111,7 +115,7 @@ class Call(Deferred[R_co]):
         return InvalidCall(verb="await", got=f"a call of {self.task.name} that was used already")
 
     def _forgotten(self) -> None:
-        if (scope := self._scope()) is not None:
+        if (scope := self.scope()) is not None:
             scope.unstarted -= 1
         text = f"call of {self.task.name} was never awaited"
         warnings.warn_explicit(text, RuntimeWarning, *self._made_at, source=self)
@@ -125,14 +129,9 @@ async def _elsewhere(scope: Scope, order: Order, context: Context) -> Any:
 
 def no_loop(what: str) -> NoLoop:
     """The error for a place without an asyncio loop; it tells trio apart."""
-    try:
-        import sniffio
-
-        library = sniffio.current_async_library()
-    except Exception:  # not installed, or no async library at all: there is nothing to tell apart
-        library = ""
-    if library and library != "asyncio":
-        return NoLoop(what=what, found=f", and this is {library}", remedy="Holdfast runs on asyncio: start it with asyncio.run(...)")
+    with suppress(RuntimeError):  # anyio knows asyncio and trio, and finds neither
+        anyio.get_current_task()
+        return NoLoop(what=what, found=", and this is trio's", remedy="Holdfast runs on asyncio: start it with asyncio.run(...)")
     return NoLoop(what=what, found="", remedy="use asyncio.run(...), `run_sync(...)`, or the task's `.sync(...)`")
 
 
@@ -143,7 +142,7 @@ class Task(Generic[P, R_co]):
     __qualname__: str
 
     def __init__(self, definition: Definition, bound: tuple[Any, ...] = ()) -> None:
-        functools.update_wrapper(self, definition.fn, updated=())
+        functools.update_wrapper(cast("Callable[..., Any]", self), definition.fn, updated=())
         self.definition = definition
         self._bound = bound
 
@@ -181,7 +180,7 @@ class Task(Generic[P, R_co]):
 
     def _block(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R_co:
         call: Call[R_co] = Call(self, (*self._bound, *args), kwargs, depth=3)
-        loop, scope = running_loop(), call._scope()
+        loop, scope = running_loop(), call.scope()
         if scope is not None and loop is not scope.loop:
             return wait_for_loop(call, scope.loop)
         if scope is not None or (loop is not None and hosts_run(loop)):
@@ -206,15 +205,18 @@ class Task(Generic[P, R_co]):
 
     @property
     def __code__(self) -> types.CodeType:
-        return cast("types.CodeType", self.definition.fn.__code__)
+        code: types.CodeType = self.definition.fn.__code__
+        return code
 
     @property
     def __defaults__(self) -> tuple[Any, ...] | None:
-        return cast("tuple[Any, ...] | None", self.definition.fn.__defaults__)
+        defaults: tuple[Any, ...] | None = self.definition.fn.__defaults__
+        return defaults
 
     @property
     def __kwdefaults__(self) -> dict[str, Any] | None:
-        return cast("dict[str, Any] | None", self.definition.fn.__kwdefaults__)
+        defaults: dict[str, Any] | None = self.definition.fn.__kwdefaults__
+        return defaults
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -342,7 +344,9 @@ def _check_function(fn: Any, is_named: bool) -> None:
         raise InvalidTask(what=what, reason="it has no name of its own; give it name=")
     closes = [name for name in getattr(getattr(fn, "__code__", None), "co_freevars", ()) if name != "__class__"]
     if closes:
-        reason = f"it closes over {', '.join(closes)}; give it name= (what it closes over is then part of its inputs), or pass it as an argument"
+        reason = (
+            f"it closes over {', '.join(closes)}; give it name= (what it closes over is then part of its inputs), or pass it as an argument"
+        )
         raise InvalidTask(what=what, reason=reason)
 
 

@@ -95,14 +95,12 @@ def conclude(outcome: Outcome, policy: Policy, failures: int, jitter: float, sto
             return Conclusion(Status.COMPLETED, Status.COMPLETED)
         case Error(error):
             return _failed(Status.FAILED, Status.FAILED, error, policy, failures, jitter)
-        case Ended(cause) | Abandoned(cause):
+        case Ended() | Abandoned():
             status = stopped_as or Status.CANCELLED
             return Conclusion(status, status, abandoned=isinstance(outcome, Abandoned))
 
 
-def conclude_timeout(
-    what: str, error: TaskTimedOut, policy: Policy, failures: int, jitter: float, *, abandoned: bool
-) -> Conclusion:
+def conclude_timeout(what: str, error: TaskTimedOut, policy: Policy, failures: int, jitter: float, *, abandoned: bool) -> Conclusion:
     """Decide what a passed timeout means: `what` is "attempt" or "total"."""
     if what == "total" or policy.on_crash == "fail":
         return Conclusion(Status.TIMED_OUT, Status.TIMED_OUT, error, abandoned=abandoned)

@@ -249,7 +249,9 @@ async def _replay(scope: Scope, record: Record, place: Place, codec: Codec) -> A
     """Give the recorded outcome. Raises: the recorded failure; ResultIncompatible, BlobCorrupt."""
     runtime = scope.runtime
     if scope.rounds.reused(place.first):
-        text = f"a call of {record.task} was answered from before the loaded save; if it is a round of a loop, call inside `with group(...)`"
+        text = (
+            f"a call of {record.task} was answered from before the loaded save; if it is a round of a loop, call inside `with group(...)`"
+        )
         runtime.warn(scope.identify().name, DoubtfulReuse, text)
     if scope.rounds.doubtful:
         scope.doubt()
@@ -310,6 +312,10 @@ class Action:
     @property
     def policy(self) -> Policy:
         return self.order.definition.policy
+
+    @property
+    def task_name(self) -> str:
+        return self.policy.name
 
     def _action_id(self) -> ActionID | None:
         if self.place is None:
@@ -512,14 +518,17 @@ class Action:
             if scope.unstarted > 0:
                 await asyncio.sleep(0)
             if scope.children:
-                names = ", ".join(sorted({child.order.definition.policy.name for child in scope.children.values()}))  # type: ignore[attr-defined]
-                text = f"{self.policy.name} returned while actions that it began still ran, and they are awaited: {names}; await them in the body"
-                self.runtime.warn(self.name, LeftRunning, text)
+                self._warn_of_leftovers(scope)
             while tasks := {child.task for child in scope.children.values() if child.task is not None}:
                 await asyncio.wait(tasks)
             return await self._finish_checkpoint(scope, outcome)
         except asyncio.CancelledError as cause:
             return Ended(cause)
+
+    def _warn_of_leftovers(self, scope: Scope) -> None:
+        names = ", ".join(sorted({child.task_name for child in scope.children.values()}))
+        text = f"{self.policy.name} returned while actions that it began still ran; they are awaited: {names}. Await them in the body"
+        self.runtime.warn(self.name, LeftRunning, text)
 
     async def _finish_checkpoint(self, scope: Scope, outcome: Outcome) -> Outcome:
         """What is written behind belongs to the attempt: its failure is the attempt's, or a note on it."""
@@ -705,4 +714,3 @@ async def _ended(task: asyncio.Task[Any], seconds: float) -> None:
             await asyncio.wait({task}, timeout=left)
         except asyncio.CancelledError:
             continue
-

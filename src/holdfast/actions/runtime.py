@@ -37,6 +37,9 @@ class Underway(Protocol):
     name: str
     task: asyncio.Task[Any] | None
 
+    @property
+    def task_name(self) -> str: ...
+
     def abandon(self, status: Status) -> None:
         """Record its end for it, and let nothing count that it still does."""
 

@@ -13,6 +13,7 @@ from typing import Any
 from holdfast.actions.runtime import Runtime, Underway
 from holdfast.checkpoints import Checkpoint, Generation
 from holdfast.clocks import clock
+from holdfast.contexts import DEFAULT_TOTAL
 from holdfast.errors import ActionEnded, AttemptAbandoned, NotDurable
 from holdfast.events import CheckpointSaved, Progressed, Ticked
 from holdfast.folders.opening import open_folder
@@ -118,7 +119,9 @@ class Scope:
 
     def advance(self, name: str, step: float, total: float | None) -> Bar:
         bars = self.bars = self.bars if self.bars is not None else {}
-        bar = bars[name] = advance(bars.get(name), step, total, clock().now())
+        known = bars.get(name)
+        given = None if known is not None and total is DEFAULT_TOTAL else total
+        bar = bars[name] = advance(known, step, given, clock().now())
         if self.runtime.tell is not None:
             tick = Ticked(action=self.identify().name, at=bar.updated_at, bar=name, n=bar.n, total=bar.total)
             self.loop.call_soon_threadsafe(self.runtime.tell, tick)
@@ -206,7 +209,9 @@ class Scope:
 
     async def before_save(self) -> None:
         if not self.runtime.durable:
-            text = f"{self.task_name} saved a checkpoint outside a run: it goes with this process; write run({self.task_name}(...)) to keep it"
+            text = (
+                f"{self.task_name} saved a checkpoint outside a run: it goes with this process; write run({self.task_name}(...)) to keep it"
+            )
             self.runtime.warn(self.identify().name, NotDurable, text)
         elif self._saved == 0:
             await self.runtime.barrier()

@@ -17,11 +17,14 @@ class Engine(Protocol):
 
         Cancelled, it stops the body and gives `Ended`; where the body can't be stopped, `Abandoned`, at once.
         """
+        ...
 
     def pause(self, capsule: Capsule) -> bool:
         """The attempt's body waits for actions: give its slot back, if it has one. Called on the loop."""
+        ...
 
     async def proceed(self, capsule: Capsule) -> None:
         """The body of a paused attempt is about to go on: take a slot again. Called on the loop."""
+        ...
 
     async def aclose(self) -> None: ...

@@ -2,9 +2,9 @@
 
 A segment is one header line, then frames. A frame is one header line and the lines of its events, written as one group::
 
-    {"holdfast":"1.0","segment":2,"epoch":2,"owner":"…","previous":1,"host":"…","pid":7,"boot":"…","started":1763770000.0}
-    {"frame":0,"length":57,"prev":"…","digest":"…","seals":[[1,4711,"…"]]}
-    {"e":"attempt_started","action":"…","at":1763770000.1,"number":1,"epoch":2}
+    {"holdfast": "1.0", "segment": 2, "epoch": 2, "owner": "…", "previous": 1, "host": "…", "pid": 7, "boot": "…", "started": 1763770000.0}
+    {"frame": 0, "length": 57, "prev": "…", "digest": "…", "seals": [[1, 4711, "…"]]}
+    {"e": "attempt_started", "action": "…", "at": 1763770000.1, "number": 1, "epoch": 2}
 
 `prev` is the digest of the frame before (of the header line, for the first), so frames can be neither dropped, moved nor swapped unseen.
 `seals` in a segment's first frame record the valid length and last digest of every older segment: bytes behind them are never read.
@@ -48,19 +48,22 @@ class Header:
     started: float
 
     def to_line(self) -> bytes:
-        return to_json(
-            {
-                "holdfast": f"{MAJOR}.{MINOR}",
-                "segment": self.segment,
-                "epoch": self.epoch,
-                "owner": self.owner,
-                "previous": self.previous,
-                "host": self.host,
-                "pid": self.pid,
-                "boot": self.boot,
-                "started": self.started,
-            }
-        ) + b"\n"
+        return (
+            to_json(
+                {
+                    "holdfast": f"{MAJOR}.{MINOR}",
+                    "segment": self.segment,
+                    "epoch": self.epoch,
+                    "owner": self.owner,
+                    "previous": self.previous,
+                    "host": self.host,
+                    "pid": self.pid,
+                    "boot": self.boot,
+                    "started": self.started,
+                }
+            )
+            + b"\n"
+        )
 
 
 @dataclass(frozen=True, slots=True)

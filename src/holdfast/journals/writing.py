@@ -14,6 +14,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from holdfast.clocks import clock
@@ -185,9 +186,7 @@ class Journal:
     async def _roll(self, error: StoreError) -> None:
         """Seal the segment, and write the waiting group to the next one. If that fails too, the journal is lost to the first error."""
         sealed = self._end
-        header = Header(**{name: getattr(self._header, name) for name in Header.__slots__} | {
-            "segment": sealed.segment + 1, "previous": sealed.segment,
-        })  # fmt: skip
+        header = replace(self._header, segment=sealed.segment + 1, previous=sealed.segment)
         try:
             log = await create_segment(self._folder, self.run_name, header)
         except RunFenced as fenced:
