@@ -292,12 +292,26 @@ class _Block:
     def __exit__(self, *exc: object) -> None:
         if self._entered is None:
             return
-        token, node, self._entered = self._entered
+        token, node, self._entered = self._entered if self._entered[2] is None else _of_node(self._entered, _current())
         try:
             _CURRENT.reset(token)
         except ValueError:  # closed in another context than it was entered in
             if _current() is node and token.old_value is not Token.MISSING:
                 _CURRENT.set(token.old_value)
+
+
+def _of_node(entered: tuple[Token[Context], Context, Any], node: Context) -> tuple[Token[Context], Context, Any]:
+    """Of a block that is entered more than once, perhaps by several tasks at once, the entry that put `node` in force; else the last."""
+    above, found = [], entered
+    while found[1] is not node and found[2] is not None:
+        above.append(found)
+        found = found[2]
+    if found[1] is not node:
+        return entered
+    rest = found[2]
+    for token, entered_node, _ in reversed(above):
+        rest = (token, entered_node, rest)
+    return found[0], found[1], rest
 
 
 class _CustomContext(_Block):
