@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -35,7 +35,7 @@ def clock() -> Clock:
 
 
 @contextmanager
-def use_clock(replacement: Clock) -> Iterator[None]:
+def use_clock(replacement: Clock) -> Generator[None]:
     """Make `replacement` the process's clock within the block."""
     global _current
     before, _current = _current, replacement

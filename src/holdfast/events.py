@@ -141,6 +141,28 @@ class Progressed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunOpened(Event):
+    """This process became the owner of the run, whose root is `action`; `recorded` of its actions are COMPLETED on record."""
+
+    kind: ClassVar[str] = "run_opened"
+    live: ClassVar[bool] = True
+    run_name: str
+    task: str
+    store: str
+    is_new: bool
+    recorded: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continued(Event):
+    """An action that an earlier process left without an outcome goes on, in the same asking."""
+
+    kind: ClassVar[str] = "continued"
+    live: ClassVar[bool] = True
+    task: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked(Event):
     """A bar moved."""
 

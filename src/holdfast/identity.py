@@ -643,7 +643,7 @@ def _slice(value: slice, out: list[bytes]) -> _Frame:
     return _Frame(value, (value.start, value.stop, value.step), _fields(("start", "stop", "step")))
 
 
-_PLAIN_BASES: Final[tuple[tuple[type, Callable[[Any], object]], ...]] = (
+_PLAIN_BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (str, str.__str__),
     (int, int.__int__),
     (float, float.__float__),
@@ -668,7 +668,8 @@ _PLAIN_BASES: Final[tuple[tuple[type, Callable[[Any], object]], ...]] = (
 
 def _subclassed(value: Any, out: list[bytes]) -> _Frame:
     """A subclass of a builtin: its class, the builtin's value, and what else it holds."""
-    plain = next(strip for base, strip in _PLAIN_BASES if isinstance(value, base))(value)
+    strip: Callable[[Any], Any] = next(strip for base, strip in _PLAIN_BASES if isinstance(value, base))
+    plain = strip(value)
     out.append(_class_tag(b"U", value))
     return _Frame(value, (plain, getattr(value, "__dict__", None)), lambda position: ".__dict__" if position else "")
 

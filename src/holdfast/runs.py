@@ -42,7 +42,7 @@ from holdfast.errors import (
     RunStopped,
     StoreUnavailable,
 )
-from holdfast.events import AttemptEnded, Event
+from holdfast.events import AttemptEnded, Event, RunOpened
 from holdfast.folders.protocol import Folder, Hold
 from holdfast.identity import action_name, check_name
 from holdfast.journals.reading import Read, read_journal
@@ -204,8 +204,9 @@ async def open_run(order: Order, context: Context, store: Folder, options: Optio
             hold.release()
         raise
     run = Run(order, context, codec, known, folder, store, journal, read, hold, options)
-    await run.adopt()
     done = sum(record.status is Status.COMPLETED for record in run.state.actions.values())
+    run.announce(store.url, is_new=is_new, recorded=done)
+    await run.adopt()
     _log.info("run %r in %s: %s", run_name, store.url, "new" if is_new else f"continued, {done} actions on record")
     return run
 
@@ -387,6 +388,19 @@ class Run:
         self._listeners.append(listener)
         self.runtime.tell = self._tell_one
         return lambda: self._listeners.remove(listener)
+
+    def announce(self, store: str, *, is_new: bool, recorded: int) -> None:
+        """Tell observers, before all else, which run this is."""
+        opened = RunOpened(
+            action=self.known.root,
+            at=clock().now(),
+            run_name=self.known.run_name,
+            task=self.known.task,
+            store=store,
+            is_new=is_new,
+            recorded=recorded,
+        )
+        self.runtime.append(opened)
 
     async def adopt(self) -> None:
         """End, as CRASHED, what earlier owners left without an end: children before parents, all before any new attempt."""

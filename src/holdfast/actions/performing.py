@@ -34,7 +34,7 @@ from holdfast.errors import (
     UnstableInput,
 )
 from holdfast.errors import Unrebuildable as UnrebuildableWarning
-from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, AttemptStarted, CheckpointsSetAside, Replayed
+from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, AttemptStarted, CheckpointsSetAside, Continued, Replayed
 from holdfast.identity import Signature, action_name, digest_inputs, free_variables
 from holdfast.orders import ActionID, Capsule, Definition, Order, Policy
 from holdfast.rounds import Doubted
@@ -371,6 +371,8 @@ class Action:
             self._failures, self._asked_at = 0, clock().now()
             self._present_try += record is not None
             self._note_asked()
+        elif isinstance(decision, GoOn) and self.place is not None:
+            self.runtime.append(Continued(action=self.name, at=clock().now(), task=self.policy.name))
         return (record.number + 1 if record is not None else 0), (decision.next_at if isinstance(decision, GoOn) else None)
 
     def _note_asked(self) -> None:

@@ -7,15 +7,14 @@
 `failures`   exceptions
 """
 
-from holdfast.codec import arrays as _arrays
-from holdfast.codec import failures as _failures
-from holdfast.codec import tagged as _tagged
+from holdfast.codec.arrays import FAMILIES as _ARRAYS
+from holdfast.codec.failures import FAMILIES as _FAILURES
 from holdfast.codec.failures import decode_error, encode_error
-from holdfast.codec.tagged import INLINE_LIMIT, Encoded, parts_of
+from holdfast.codec.tagged import INLINE_LIMIT, Encoded, adopt, parts_of
 from holdfast.codec.typed import Codec, codec_for
 from holdfast.codec.wire import from_json, to_json
 
-_tagged.adopt(*_arrays.FAMILIES)
-_tagged.adopt(*_failures.FAMILIES)
+adopt(*_ARRAYS)
+adopt(*_FAILURES)
 
 __all__ = ["INLINE_LIMIT", "Codec", "Encoded", "codec_for", "decode_error", "encode_error", "from_json", "parts_of", "to_json"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 
 class Refused(Exception):
@@ -34,7 +34,7 @@ def spelled(value: Any, steps: Iterable[object]) -> str:
         elif isinstance(step, str) and not isinstance(value, (dict, list)) and hasattr(value, step):
             path, value = f"{path}.{step}", getattr(value, step)
         elif _has_item(value, step):
-            path, value = f"{path}[{step!r}]", value[step]
+            path, value = f"{path}[{step!r}]", cast("Any", value)[step]
     return path
 
 

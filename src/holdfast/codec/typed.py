@@ -19,7 +19,7 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserErro
 from pydantic.warnings import ArbitraryTypeWarning
 from pydantic_core import PydanticSerializationError
 
-from holdfast.codec import plain
+import holdfast.codec.plain as plain
 from holdfast.codec.arrays import is_array, is_numpy_scalar, is_table
 from holdfast.codec.dicts import with_known_dicts
 from holdfast.codec.refusals import Refused, Spelled, Unreadable, spelled
@@ -245,7 +245,7 @@ def _unusable(error: Exception) -> Refused:
 
 
 def _strict_adapter(annotation: Any) -> TypeAdapter[tuple[Any]]:
-    return TypeAdapter(tuple[annotation])
+    return TypeAdapter(tuple[annotation])  # pyright: ignore[reportInvalidTypeForm] - made at run time
 
 
 def _lenient_adapter(annotation: Any) -> TypeAdapter[tuple[Any]]:
@@ -253,7 +253,10 @@ def _lenient_adapter(annotation: Any) -> TypeAdapter[tuple[Any]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", ArbitraryTypeWarning)  # what is no type at all would be taken as Any
-            adapter: TypeAdapter[tuple[Any]] = TypeAdapter(tuple[annotation], config=ConfigDict(arbitrary_types_allowed=True))
+            adapter: TypeAdapter[tuple[Any]] = TypeAdapter(
+                tuple[annotation],  # pyright: ignore[reportInvalidTypeForm] - made at run time
+                config=ConfigDict(arbitrary_types_allowed=True),
+            )
     except (PydanticUserError, ArbitraryTypeWarning, TypeError, NameError) as error:
         raise _unusable(error) from error
     for node in _nodes(adapter.core_schema):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import copy_context
-from functools import partial
 from typing import Final
 
 from holdfast.attempts import Abandoned, Outcome, run_async, run_sync
@@ -32,7 +31,8 @@ class LocalEngine:
             return await run_async(order, capsule, link)
         await self._slots.acquire()
         self._in_threads.add(id(capsule))
-        future = asyncio.wrap_future(self._threads.submit(partial(copy_context().run, run_sync, order, capsule, link)))
+        copied = copy_context()
+        future = asyncio.wrap_future(self._threads.submit(lambda: copied.run(run_sync, order, capsule, link)))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError as cause:
