@@ -12,14 +12,14 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version as installed_version
 from typing import Any, Final, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 from holdfast.actions.decisions import Anew, Replay, asked
-from holdfast.actions.performing import Action, Place, digest_of, read_value
+from holdfast.actions.performing import Action, Place, digest_of, digests_of, read_value
 from holdfast.actions.runtime import Runtime, StopRequest
 from holdfast.blobs import Blobs
 from holdfast.clocks import clock, instant
@@ -79,12 +79,13 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The root call as it is written down in run.json, once."""
+    """The root call as it is written down in run.json, once. `inputs` is what is compared, `arguments` say which of them differs."""
 
     run_name: str
     run_id: str
     task: str
     inputs: str
+    arguments: Mapping[str, str]
     context: Mapping[str, str]
     root: str
     created: float
@@ -98,6 +99,7 @@ class Asked:
                 "run_id": self.run_id,
                 "task": self.task,
                 "inputs": self.inputs,
+                "arguments": dict(self.arguments),
                 "context": dict(self.context),
                 "root": self.root,
                 "created": self.created,
@@ -120,6 +122,7 @@ async def read_asked(incarnation: Folder) -> Asked:
             run_id=record["run_id"],
             task=record["task"],
             inputs=record["inputs"],
+            arguments=record["arguments"],
             context=record["context"],
             root=record["root"],
             created=record["created"],
@@ -217,10 +220,10 @@ def _asked(order: Order, context: Context, run_name: str, options: Options) -> A
     if key is not None and not isinstance(key, str):
         raise InvalidOption(option="key", value=key, reason="it has to return a str")
     digest = b"d" + digest_of(order) if key is None else b"k" + key.encode("utf-8", "surrogatepass")
-    inputs = digest[1:].hex() if key is None else f"key {key}"
+    inputs, arguments = (digest[1:].hex(), digests_of(order)) if key is None else (f"key {key}", {})
     bound = {**context.custom_context, **(options.custom_context or {})}
     root = action_name("", policy.name, digest, (), (), 0)
-    return Asked(run_name, secrets.token_hex(16), policy.name, inputs, bound, root, clock().now(), policy.version)
+    return Asked(run_name, secrets.token_hex(16), policy.name, inputs, arguments, bound, root, clock().now(), policy.version)
 
 
 async def _find_or_begin(store: Folder, wanted: Asked, options: Options) -> tuple[Folder, Asked, bool]:
@@ -260,16 +263,34 @@ def _compared(known: Asked, wanted: Asked) -> Asked:
     if known.task != wanted.task:
         raise InputsChanged(run_name=known.run_name, what="task", was=known.task, now=wanted.task)
     if known.inputs != wanted.inputs:
-        raise InputsChanged(run_name=known.run_name, what="input", was=known.inputs, now=wanted.inputs)
-    if wanted.context:
-        was = {k: v for k, v in known.context.items() if k not in TRACE_KEYS}
-        now = {k: v for k, v in wanted.context.items() if k not in TRACE_KEYS}
-        for key in sorted({*was, *now}):
-            if was.get(key) != now.get(key):
-                raise InputsChanged(
-                    run_name=known.run_name, what=f"custom context {key}", was=repr(was.get(key)), now=repr(now.get(key))
-                )  # fmt: skip
-    return known
+        what, was, now = _differing(known, wanted)
+        raise InputsChanged(run_name=known.run_name, what=what, was=was, now=now)
+    was_bound, now_bound = _compared_context(known.context), _compared_context(wanted.context)
+    for key in sorted({*was_bound, *now_bound}) if now_bound else ():
+        if was_bound.get(key) != now_bound.get(key):
+            what, was, now = f"custom context {key}", repr(was_bound.get(key)), repr(now_bound.get(key))
+            raise InputsChanged(run_name=known.run_name, what=what, was=was, now=now)
+    traces = {key: value for key, value in wanted.context.items() if key in TRACE_KEYS}
+    return replace(known, context={**known.context, **traces})
+
+
+def _compared_context(bound: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in bound.items() if key not in TRACE_KEYS}
+
+
+def _differing(known: Asked, wanted: Asked) -> tuple[str, str, str]:
+    """Name the first argument that differs; values are not kept, so their digests stand for them."""
+    if not (known.arguments and wanted.arguments):
+        return "input", known.inputs, wanted.inputs
+    for name in sorted({*known.arguments, *wanted.arguments}):
+        was, now = known.arguments.get(name), wanted.arguments.get(name)
+        if was != now:
+            return f"argument {name}", _short(was), _short(now)
+    return "input", _short(known.inputs), _short(wanted.inputs)
+
+
+def _short(digest: str | None) -> str:
+    return "none" if digest is None else f"digest {digest[:8]}"
 
 
 async def _finished(

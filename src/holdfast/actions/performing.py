@@ -172,12 +172,22 @@ def _key(policy: Policy, order: Order) -> str | None:
 
 
 def digest_of(order: Order) -> bytes:
-    """The digest of a call's inputs: its arguments, and what its function closes over. Raises: UnstableInput, TypeError."""
+    """The digest of a call's inputs. Raises: UnstableInput, TypeError."""
+    return digest_inputs(order.definition.policy.name, _inputs_of(order))
+
+
+def digests_of(order: Order) -> dict[str, str]:
+    """A digest of each of a call's inputs by name: for saying which one differs. Raises: UnstableInput, TypeError."""
+    return {name: digest_inputs(order.definition.policy.name, {name: value}).hex() for name, value in _inputs_of(order).items()}
+
+
+def _inputs_of(order: Order) -> dict[str, Any]:
+    """A call's arguments by name, and what its function closes over. Raises: TypeError."""
     definition = order.definition
     named = definition.signature.bind(order.args, order.kwargs)
-    if definition.bound_cells:
-        named = named | {f"<{name}>": value for name, value in free_variables(definition.fn).items()}
-    return digest_inputs(definition.policy.name, named)
+    if not definition.bound_cells:
+        return named
+    return named | {f"<{name}>": value for name, value in free_variables(definition.fn).items()}
 
 
 def _place(scope: Scope, order: Order, context: Context) -> Place:
