@@ -60,7 +60,7 @@ class _Line:
         while (event := self._queue.get()) is not None:
             try:
                 self._tell(event)
-            except Exception:  # an observer never fails the work: its failure is logged and counted
+            except BaseException:  # an observer never fails the work: its failure is logged and counted
                 self.failed += 1
                 if self.failed == 1:
                     _log.exception("observer %r failed; it is told of further events, and further failures are only counted", self.observer)
@@ -95,15 +95,17 @@ class Telling:
             line.offer(event)
 
     async def aclose(self) -> None:
-        """Give the observers `CLOSE_SECONDS` to finish, and say what they missed."""
-        for line in self._lines:
-            in_time = await asyncio.to_thread(line.close, CLOSE_SECONDS)
-            aclose = getattr(line.observer, "aclose", None)
-            if in_time and aclose is not None:
-                await self._aclose(line, aclose)
-            if line.dropped or line.failed or not in_time:
-                still = "" if in_time else ", and was still at work at the end"
-                _log.warning("observer %r missed %d events, failed at %d%s", line.observer, line.dropped, line.failed, still)
+        """Give the observers, all at once, `CLOSE_SECONDS` to finish, and say what they missed."""
+        await asyncio.gather(*(self._close(line) for line in self._lines))
+
+    async def _close(self, line: _Line) -> None:
+        in_time = await asyncio.to_thread(line.close, CLOSE_SECONDS)
+        aclose = getattr(line.observer, "aclose", None)
+        if in_time and aclose is not None:
+            await self._aclose(line, aclose)
+        if line.dropped or line.failed or not in_time:
+            still = "" if in_time else ", and was still at work at the end"
+            _log.warning("observer %r missed %d events, failed at %d%s", line.observer, line.dropped, line.failed, still)
 
     async def _aclose(self, line: _Line, aclose: Any) -> None:
         try:

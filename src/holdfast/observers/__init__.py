@@ -1,0 +1,1 @@
+"""Observers that ship. Each is one file, and needs nothing of the others."""

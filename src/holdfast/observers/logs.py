@@ -1,0 +1,151 @@
+"""Runs in the logs of a program: an observer that writes a line for what a person would want to know, and a filter for all other lines.
+
+The filter puts the running task into every record, whoever writes it::
+
+    handler = logging.StreamHandler()
+    handler.addFilter(TaskFilter())
+    handler.setFormatter(logging.Formatter(FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+Add it to handlers, not to loggers: a logger's filter does not see the records of the loggers below it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from holdfast.codec import decode_error
+from holdfast.contexts import ctx, get_custom_context
+from holdfast.events import (
+    ActionAsked,
+    ActionEnded,
+    AttemptEnded,
+    AttemptStarted,
+    CheckpointSaved,
+    CheckpointsSetAside,
+    Continued,
+    Event,
+    Replayed,
+    RunOpened,
+    Warned,
+)
+from holdfast.status import Status
+
+FORMAT: Final = "%(asctime)s %(levelname)-7s %(run)s %(action)s #%(attempt)s [%(context)s] %(name)s: %(message)s"
+"""A line with all that `TaskFilter` adds: `run`, `action`, `attempt` and `context`, each `-` outside a task."""
+
+NOTHING: Final = "-"
+
+_LEVELS: Final = {
+    Status.COMPLETED: logging.INFO,
+    Status.RETRYING: logging.WARNING,
+    Status.STOPPED: logging.INFO,
+    Status.CRASHED: logging.WARNING,
+    Status.CANCELLED: logging.WARNING,
+    Status.FAILED: logging.ERROR,
+    Status.TIMED_OUT: logging.ERROR,
+}
+
+
+class TaskFilter(logging.Filter):
+    """Adds the running task to every record, and refuses none.
+
+    The attributes are str: `run` (its name), `action` (its id in the run), `attempt` (its number) and `context` (custom context, as
+    `key=value` sorted by key); each is `-` where there is none. `custom_context` holds the same as a dict, for structured formatters.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        running, values = ctx(), dict(get_custom_context())
+        record.run = running.action.run_name if running is not None else NOTHING
+        record.action = running.action.name if running is not None else NOTHING
+        record.attempt = str(running.attempt_number) if running is not None else NOTHING
+        record.context = " ".join(f"{key}={value}" for key, value in sorted(values.items())) or NOTHING
+        record.custom_context = values
+        return True
+
+
+class LogObserver:
+    """One line in a log for each event that a person would want to know of.
+
+    Ends are INFO, WARNING (a retry is due, a crash was found) or ERROR (failed, timed out); warnings of the run are WARNING; starts,
+    checkpoints and answers from record are DEBUG. Each record carries `run`, `action` and `attempt`, as `TaskFilter` gives them.
+
+    Args:
+        logger: Where to write; by default the logger `holdfast.events`.
+    """
+
+    def __init__(self, logger: logging.Logger | None = None) -> None:
+        self._log = logger if logger is not None else logging.getLogger("holdfast.events")
+        self._run = NOTHING
+        self._tasks: dict[str, str] = {}
+        self._write: dict[type[Event], Callable[[Any], None]] = {
+            RunOpened: self._opened,
+            ActionAsked: self._asked,
+            Continued: self._asked,
+            AttemptStarted: self._started,
+            AttemptEnded: self._attempt_ended,
+            ActionEnded: self._action_ended,
+            CheckpointSaved: self._saved,
+            CheckpointsSetAside: self._set_aside,
+            Replayed: self._replayed,
+            Warned: self._warned,
+        }
+
+    def on_event(self, event: Event, /) -> None:
+        write = self._write.get(type(event))
+        if write is not None:
+            write(event)
+
+    def _line(self, level: int, event: Event, text: str, *values: object, attempt: int | None = None) -> None:
+        known = {"run": self._run, "action": event.action, "attempt": NOTHING if attempt is None else str(attempt)}
+        self._log.log(level, text, *values, extra=known)
+
+    def _name(self, event: Event) -> str:
+        return self._tasks.get(event.action, event.action)
+
+    def _opened(self, event: RunOpened) -> None:
+        self._run = event.run_name
+        self._tasks[event.action] = event.task
+        how = "new" if event.is_new else f"continued, {event.recorded} actions on record"
+        self._line(logging.INFO, event, "%s: run of %s in %s: %s", event.run_name, event.task, event.store, how)
+
+    def _asked(self, event: ActionAsked | Continued) -> None:
+        self._tasks[event.action] = event.task
+
+    def _started(self, event: AttemptStarted) -> None:
+        self._line(logging.DEBUG, event, "%s: attempt %d started", self._name(event), event.number, attempt=event.number)
+
+    def _attempt_ended(self, event: AttemptEnded) -> None:
+        self._end(event, _why(event), event.number)
+
+    def _action_ended(self, event: ActionEnded) -> None:
+        self._end(event, _why(event), None)
+
+    def _end(self, event: AttemptEnded | ActionEnded, why: str, attempt: int | None) -> None:
+        level = _LEVELS.get(event.then, logging.INFO)
+        self._line(level, event, "%s: %s%s", self._name(event), event.then.value, why, attempt=attempt)
+        if event.then is not Status.RETRYING:
+            self._tasks.pop(event.action, None)
+
+    def _saved(self, event: CheckpointSaved) -> None:
+        self._line(logging.DEBUG, event, "%s: checkpoint saved, %d bytes", self._name(event), event.size, attempt=event.generation[1])
+
+    def _set_aside(self, event: CheckpointsSetAside) -> None:
+        self._line(logging.WARNING, event, "%s: checkpoints set aside, since they rest on a doubtful answer", self._name(event))
+
+    def _replayed(self, event: Replayed) -> None:
+        self._line(logging.DEBUG, event, "%s: %s, from record", event.task, event.status.value)
+
+    def _warned(self, event: Warned) -> None:
+        self._line(logging.WARNING, event, "%s: %s: %s", self._name(event), event.category, event.text)
+
+
+def _why(event: AttemptEnded | ActionEnded) -> str:
+    """The error of an end, and when the next attempt is due, to be put behind its status."""
+    if event.error is None:
+        return ""
+    error = decode_error(event.error)
+    wait = f", again in {max(event.next_at - event.at, 0):.1f} s" if isinstance(event, AttemptEnded) and event.next_at is not None else ""
+    return f"{wait}: {type(error).__name__}: {error}"
