@@ -40,11 +40,11 @@ async def raw_under(path: str) -> list[str]:
 
 
 @task
-async def fails_once(flag: str) -> dict[str, str]:
+def fails_once(flag: str) -> dict[str, str]:
     if not Path(flag).exists():
         Path(flag).touch()
         raise RuntimeError("the first time")
-    return await seen()
+    return seen.sync()
 
 
 def test_what_is_bound_outside_a_run_is_inherited_inside(tmp_path: Path) -> None:
