@@ -248,9 +248,9 @@ class Context(NamedTuple):
 
 _CURRENT: Final[ContextVar[Context]] = ContextVar("holdfast", default=Context())  # noqa: B039 - a frozen node
 _current = _CURRENT.get
-put = _CURRENT.set
+put: Final[Callable[[Context], Token[Context]]] = _CURRENT.set
 """Put a node in force, for an attempt's frame; the token goes to `take_back`."""
-take_back = _CURRENT.reset
+take_back: Final[Callable[[Token[Context]], None]] = _CURRENT.reset
 
 
 def link_of(running: TaskContext) -> Link:

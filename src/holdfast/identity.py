@@ -90,6 +90,8 @@ class Signature:
 
     __slots__ = ("_collect", "names")
 
+    names: tuple[str, ...]
+
     def __init__(self, fn: Callable[..., Any]) -> None:
         signature = inspect.signature(fn)
         self.names = tuple(signature.parameters)

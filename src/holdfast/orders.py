@@ -57,6 +57,14 @@ class Definition:
 
     __slots__ = ("_codec", "annotation", "bound_cells", "fn", "home", "is_async", "policy", "signature")
 
+    annotation: Callable[[], Any]
+    bound_cells: bool
+    fn: Callable[..., Any]
+    home: tuple[str, str]
+    is_async: bool
+    policy: Policy
+    signature: Signature
+
     def __init__(
         self,
         fn: Callable[..., Any],

@@ -61,6 +61,8 @@ class Rounds:
 
     __slots__ = ("_counts", "_doubts", "_loaded", "ordinal")
 
+    ordinal: int
+
     def __init__(self) -> None:
         self.ordinal = 0
         self._counts: dict[str, int] = {}

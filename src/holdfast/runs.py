@@ -340,6 +340,9 @@ async def _hold(folder: Folder, run_name: str, options: Options) -> Hold | None:
 class Run:
     """A run that this process owns."""
 
+    state: Fold
+    runtime: Runtime
+
     def __init__(
         self,
         order: Order,

@@ -36,6 +36,12 @@ class Attempt:
 
     __slots__ = ("abandoned", "ended_at", "epoch", "error", "number", "started_at", "status")
 
+    abandoned: bool
+    epoch: int
+    number: int
+    started_at: float
+    status: Status
+
     def __init__(self, number: int, epoch: int, started_at: float) -> None:
         self.number = number
         self.epoch = epoch
@@ -60,6 +66,26 @@ class Record:
         "final", "first", "fruitful", "inputs", "loops", "name", "next_at", "occurrence", "parent", "present_try", "replayed", "round",
         "saved", "set_aside", "status", "task", "value", "version",
     )  # fmt: skip
+
+    asked_at: float
+    bare: str
+    barren: int
+    base_epoch: int
+    blob: str
+    failures: int
+    final: bool
+    first: str
+    fruitful: bool
+    inputs: str
+    name: str
+    occurrence: int
+    parent: str
+    present_try: int
+    replayed: int
+    round: int
+    status: Status
+    task: str
+    version: str | None
 
     def __init__(self, asked: ActionAsked) -> None:
         self.name = asked.action
@@ -114,6 +140,9 @@ class Record:
 
 class Fold:
     """The state of a run. `fold` is total: an event that can't follow is passed over, as is a second end of one attempt."""
+
+    root: str
+    last_at: float
 
     def __init__(self) -> None:
         self.actions: dict[str, Record] = {}

@@ -40,6 +40,13 @@ class Store:
     def __init__(self, url: str | os.PathLike[str] | None = None, **options: Any) -> None:
         self.folder: Folder = open_folder(url if url is not None else os.environ.get("HOLDFAST_STORE") or ".holdfast", **options)
 
+    @classmethod
+    def on(cls, folder: Folder) -> Self:
+        """A store on a `Folder` that is open already: for tests (`holdfast.testing.memory_store`), and for adapters."""
+        store = cls.__new__(cls)
+        store.folder = folder
+        return store
+
     def __repr__(self) -> str:
         return f"Store({self.folder.url!r})"
 

@@ -59,6 +59,11 @@ class Call(Deferred[R_co]):
 
     __slots__ = ("args", "context", "kwargs", "task")
 
+    args: tuple[Any, ...]
+    context: Context
+    kwargs: Mapping[str, Any]
+    task: Task[..., R_co]
+
     def __init__(self, task: Task[..., R_co], args: tuple[Any, ...], kwargs: Mapping[str, Any], depth: int) -> None:
         super().__init__(depth + 1)
         self.task = task

@@ -26,6 +26,7 @@ from holdfast.errors import (
     AmbiguousLoop,
     ContextChanged,
     DoubtfulReuse,
+    HoldfastWarning,
     InvalidOption,
     LeftRunning,
     RunCancelled,
@@ -290,6 +291,8 @@ async def read_value(runtime: Runtime, record: Record, codec: Codec) -> Any:
 class Action:
     """One asking of an action: its attempts up to an outcome."""
 
+    name: str
+
     def __init__(
         self,
         runtime: Runtime,
@@ -340,9 +343,13 @@ class Action:
         try:
             return await self._to_outcome()
         finally:
-            self.runtime.live.pop(self.name, None)
-            if self.parent is not None:
-                self.parent.children.pop(self.name, None)
+            self._leave()
+
+    def _leave(self) -> None:
+        """Be in flight no more. An abandoned action has left before, and another asking may have come in its place."""
+        for place in (self.runtime.live, self.parent.children if self.parent is not None else {}):
+            if place.get(self.name) is self:
+                del place[self.name]
 
     async def _to_outcome(self) -> Any:
         number, next_at = await self._begin()
@@ -434,23 +441,30 @@ class Action:
 
     async def _wait_for_turn(self, next_at: float | None, limit: Any) -> None:
         """Wait out the backoff and for a slot. Ended meanwhile, the action ends without an attempt."""
-        left = self._total_left()
+        left, has_slot = self._total_left(), False
         try:
             if self.runtime.stop is not None:
                 raise asyncio.CancelledError
-            if next_at is None and limit is None and (left is None or left > 0):
+            if next_at is None and limit is None and left is None:
                 return
             async with asyncio.timeout(left):
                 if next_at is not None and (wait := next_at - clock().now()) > 0:
                     await clock().back_off(wait)
                 if limit is not None:
                     await limit.begin()
+                    has_slot = True
+            if left is not None and (self._total_left() or 0.0) <= 0:  # a timeout needs an await to fire in
+                raise TimeoutError
         except TimeoutError:
+            if has_slot:
+                limit.pause()
             error = self._timed_out("total")
             tree, _ = encode_error(error, task=self.policy.name)
             await self.runtime.commit(ActionEnded(action=self.name, at=clock().now(), then=Status.TIMED_OUT, error=tree))
             raise error from None
         except asyncio.CancelledError:
+            if has_slot:
+                limit.pause()
             then = self.runtime.stopped_as or Status.CANCELLED
             if self.place is not None and self.runtime.lost is None:
                 self.runtime.append(ActionEnded(action=self.name, at=clock().now(), then=then))
@@ -476,7 +490,7 @@ class Action:
             self.runtime.append(
                 AttemptStarted(action=self.name, at=clock().now(), number=scope.number, epoch=self.runtime.epoch, base=base)
             )  # fmt: skip
-        if self.policy.on_crash == "fail":
+        if self.policy.on_crash == "fail" or self.parent is None:  # the root's, so that a loop of crashes is seen, whatever crashes
             try:
                 await self.runtime.barrier()
             except asyncio.CancelledError as cause:
@@ -536,6 +550,8 @@ class Action:
             return await self._finish_checkpoint(scope, outcome)
         except asyncio.CancelledError as cause:
             return Ended(cause)
+        except HoldfastWarning as warning:  # whoever makes warnings errors means it
+            return Error(warning)
 
     def _warn_of_leftovers(self, scope: Scope) -> None:
         names = ", ".join(sorted({child.task_name for child in scope.children.values()}))
@@ -702,6 +718,7 @@ class Action:
         self._concluded = True
         if self.place is not None:
             self.runtime.append(self._end_event(scope, Conclusion(status, status, abandoned=True), (None, "")))
+        self._leave()
 
 
 def _given(outcome: Outcome, conclusion: Conclusion) -> Any:

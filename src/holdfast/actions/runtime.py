@@ -47,6 +47,8 @@ class Underway(Protocol):
 class Runtime:
     """One run, as its actions need it. An ephemeral run has neither journal nor state."""
 
+    loop: asyncio.AbstractEventLoop
+
     def __init__(
         self,
         *,
@@ -116,8 +118,8 @@ class Runtime:
 
     def warn(self, action: str, category: type[Warning], text: str) -> None:
         """Warn, and keep the warning as an event."""
-        warnings.warn(text, category, stacklevel=2)
         self.append(Warned(action=action, at=clock().now(), category=category.__name__, text=text))
+        warnings.warn(text, category, stacklevel=2)
 
     def define(self, definition: Definition) -> None:
         """Meet a task. Raises: DuplicateTask."""

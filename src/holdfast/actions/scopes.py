@@ -36,6 +36,9 @@ class Saves:
 
     __slots__ = ("base", "newest")
 
+    base: Generation3 | None
+    newest: Generation3 | None
+
     def __init__(self, base: Generation3 | None) -> None:
         self.base = base
         self.newest = base
@@ -43,6 +46,9 @@ class Saves:
 
 class Scope:
     """The near side of one attempt."""
+
+    loop: asyncio.AbstractEventLoop
+    rounds: Rounds
 
     def __init__(
         self, runtime: Runtime, action: ActionID | None, order: Order, number: int, present_try: int, saves: Saves, parent: Scope | None

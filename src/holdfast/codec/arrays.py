@@ -27,9 +27,9 @@ def is_from(package: str, *names: str) -> Callable[[type], bool]:
     return matches
 
 
-is_array = is_from("numpy", "ndarray")
-is_numpy_scalar = is_from("numpy", "generic")
-is_table = is_from("pandas", "DataFrame", "Series")
+is_array: Callable[[type], bool] = is_from("numpy", "ndarray")
+is_numpy_scalar: Callable[[type], bool] = is_from("numpy", "generic")
+is_table: Callable[[type], bool] = is_from("pandas", "DataFrame", "Series")
 
 
 def _package(name: str, feature: str) -> Any:

@@ -55,6 +55,9 @@ class Sink:
 
     __slots__ = ("limit", "parts", "typed")
 
+    limit: float
+    typed: bool
+
     def __init__(self, *, typed: bool = False, limit: float = INLINE_LIMIT) -> None:
         self.parts: dict[str, bytes] = {}
         self.typed = typed  # an annotation will read it, so an enum's member or a namedtuple finds its class again

@@ -49,6 +49,9 @@ class Codec:
 
     __slots__ = ("_plan", "_scalars", "annotation", "task")
 
+    annotation: Any
+    task: str
+
     def __init__(self, task: str, annotation: Any, plan: _Plan, scalars: frozenset[type]) -> None:
         self.task = task
         self.annotation = annotation

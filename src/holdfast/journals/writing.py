@@ -57,6 +57,8 @@ class _End:
 class Journal:
     """The one writing end of a run's journal. Made by `take_over`; used on one event loop."""
 
+    epoch: int
+
     def __init__(self, folder: Folder, run_name: str, header: Header, log: Log, seals: Sequence[Seal], *, sync: bool) -> None:
         self.epoch = header.epoch
         self.run_name = run_name

@@ -46,6 +46,15 @@ class _Sum:
 class Picture:
     """What is shown of a run, from its events. Plain numbers: drawing is for others."""
 
+    run_name: str
+    root: str
+    recorded: int
+    began_at: float
+    done: int
+    reused: int
+    retries: int
+    failed: int
+
     def __init__(self) -> None:
         self.run_name = ""
         self.root = ""

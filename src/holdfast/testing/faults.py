@@ -35,12 +35,14 @@ class CrashDisk:
         at: which operation, counted from 1.
         when: `before` or `after` it, or `torn`: with half of the bytes written (before it, where it writes none).
 
+        on_crash: called in the moment of death, in whichever thread that is.
+
     After the crash each operation raises `SimulatedCrash`, and no lock is held any more.
     """
 
-    def __init__(self, inner: Disk, *, at: int | None = None, when: When = "before") -> None:
+    def __init__(self, inner: Disk, *, at: int | None = None, when: When = "before", on_crash: Callable[[], None] = lambda: None) -> None:
         self._inner = inner
-        self._process = _Process(at, when)
+        self._process = _Process(at, when, on_crash)
 
     @property
     def operations(self) -> list[str]:
@@ -104,7 +106,7 @@ class CrashDisk:
             found = self._inner.lock(path, who)
             if isinstance(found, bytes):
                 return found
-            hold = _MortalHold(self._process, found)
+            hold = _MortalHold(self._process)
             self._process.opened[hold] = found.release
             return hold
 
@@ -142,12 +144,13 @@ class CrashDisk:
 class _Process:
     """A life that ends at a chosen step. One step at a time: nothing else is under way in the moment of death."""
 
-    def __init__(self, at: int | None, when: When) -> None:
+    def __init__(self, at: int | None, when: When, on_crash: Callable[[], None]) -> None:
         self.operations: list[str] = []
         self.crashed = False
         self.opened: dict[object, Callable[[], None]] = {}  # what the kernel ends when the process ends
         self._at = at
         self._when: When = when
+        self._on_crash = on_crash
         self._one_at_a_time = threading.RLock()
 
     @contextlib.contextmanager
@@ -175,12 +178,19 @@ class _Process:
             self.operations.append(f"{verb} {_RANDOM_NAME.sub('.tmp-*', path.lstrip('/'))}")
             return self._when if len(self.operations) == self._at else None
 
+    def end(self, opened: object) -> None:
+        """Let go of something. After death that was done already, and nobody is there to see it."""
+        with self._one_at_a_time:
+            if (let_go := self.opened.pop(opened, None)) is not None:
+                let_go()
+
     def kill(self) -> SimulatedCrash:
         with self._one_at_a_time:
             self.crashed = True
             for end in self.opened.values():
                 end()
             self.opened.clear()
+            self._on_crash()
             return SimulatedCrash(self.operations[-1])
 
 
@@ -205,22 +215,17 @@ class _MortalFile:
             return self._file.links()
 
     def close(self) -> None:
-        with self._process.alive():
-            self._process.opened.pop(self, None)
-            self._file.close()
+        self._process.end(self)
 
 
 class _MortalHold:
     """A lock of a process that can be killed."""
 
-    def __init__(self, process: _Process, hold: Hold) -> None:
+    def __init__(self, process: _Process) -> None:
         self._process = process
-        self._hold = hold
 
     def release(self) -> None:
-        with self._process.alive():
-            self._process.opened.pop(self, None)
-            self._hold.release()
+        self._process.end(self)
 
 
 class FullDisk:
