@@ -60,7 +60,7 @@ def test_the_context_of_a_run_is_inherited_and_overrides_what_is_bound_outside(t
 
 def test_a_resume_that_gives_no_context_restores_the_run_s(tmp_path: Path) -> None:
     def once(**options: Any) -> Any:
-        return run_sync(fails_once(str(tmp_path / "flag")), store=tmp_path, run_name="r", **options)
+        return run_sync(fails_once.call(str(tmp_path / "flag")), store=tmp_path, run_name="r", **options)
 
     with pytest.raises(RuntimeError, match="the first time"):
         once(custom_context={"tenant": "a"})
@@ -138,7 +138,7 @@ def test_groups_are_part_of_a_place(tmp_path: Path) -> None:
 def test_trace_keys_are_the_present_process_s_and_never_compared(tmp_path: Path) -> None:
     def once(parent: str, **options: Any) -> Any:
         with custom_context(traceparent=parent):
-            return run_sync(fails_once(str(tmp_path / "flag")), store=tmp_path, run_name="r", **options)
+            return run_sync(fails_once.call(str(tmp_path / "flag")), store=tmp_path, run_name="r", **options)
 
     with pytest.raises(RuntimeError, match="the first time"):
         once("00-a", custom_context={"tenant": "x"})
