@@ -521,8 +521,8 @@ class Action:
             version=policy.version,
             raw_data_path=own,
             raw_data_base=base,
-            custom_context=context.custom_context,
-            counted_context=context.counted,
+            custom_context=dict(context.custom_context),
+            counted_context=dict(context.counted),
             group=context.group,
             deadline=None if attempt is None else clock().now() + attempt,
         )
