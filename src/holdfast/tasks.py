@@ -11,7 +11,7 @@ import functools
 import inspect
 import types
 import warnings
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypedDict, TypeVar, Unpack, cast, get_type_hints, overload
 
@@ -339,7 +339,7 @@ def _check_function(fn: Any, is_named: bool) -> None:
         raise InvalidTask(what=f"a {type(fn).__name__}", reason="decorate a plain function or method with @task")
     if isinstance(fn, Task):
         raise InvalidTask(what=what, reason="it is a task already; use with_options(...)")
-    if not callable(fn) or isinstance(fn, type):
+    if not (inspect.isroutine(fn) or isinstance(fn, functools.partial)):
         raise InvalidTask(what=what, reason="a task is a function")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise InvalidTask(what=what, reason="a generator has no single result to record; return a list, or make each item a call")
@@ -392,9 +392,10 @@ def _key(value: Any) -> dict[str, Any]:
 
 
 def _context_keys(value: Any) -> dict[str, Any]:
-    if isinstance(value, str) or (value is not None and not all(isinstance(key, str) for key in value)):
+    names = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else None
+    if value is not None and (names is None or not all(isinstance(key, str) for key in names)):
         raise InvalidOption(option="context_keys", value=value, reason="it takes a sequence of names, such as ('tenant',)")
-    return {"context_keys": keys_of(value)}
+    return {"context_keys": keys_of(names)}
 
 
 def _concurrency(value: Any) -> dict[str, Any]:
