@@ -43,3 +43,29 @@ class Limit:
         """Take the slot again."""
         if self._free is not None:
             await self._free.acquire()
+
+
+class Slot:
+    """One action's share of a limit: held or not, so that giving it back twice gives it back once."""
+
+    __slots__ = ("_held", "_limit")
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit = limit
+        self._held = False
+
+    async def begin(self) -> None:
+        """Wait until an attempt may begin."""
+        await self._limit.begin()
+        self._held = True
+
+    def pause(self) -> None:
+        """Give the slot back, if it is held: the attempt ended, waits for a retry, or its body waits for actions."""
+        if self._held:
+            self._held = False
+            self._limit.pause()
+
+    async def proceed(self) -> None:
+        """Take the slot again."""
+        await self._limit.proceed()
+        self._held = True

@@ -194,11 +194,10 @@ async def open_run(order: Order, context: Context, store: Folder, options: Optio
     asked_now = _asked(order, context, run_name, options)
     folder, known, is_new = await _find_or_begin(store, asked_now, options)
     read = await read_journal(folder)
-    if options.resume != "takeover" or read.newest is None:
-        finished = await _finished(folder, store, known, read, order, codec, options)
-        if finished is not None:
-            _log.info("run %r in %s: from record", run_name, store.url)
-            return finished
+    finished = await _finished(folder, store, known, read, order, codec)
+    if finished is not None:
+        _log.info("run %r in %s: from record", run_name, store.url)
+        return finished
     hold = await _hold(folder, run_name, options)
     try:
         journal, read = await take_over(folder, run_name, read, sync=options.sync)
@@ -209,7 +208,15 @@ async def open_run(order: Order, context: Context, store: Folder, options: Optio
     run = Run(order, context, codec, known, folder, store, journal, read, hold, options)
     done = sum(record.status is Status.COMPLETED for record in run.state.actions.values())
     run.announce(store.url, is_new=is_new, recorded=done)
-    await run.adopt()
+    try:
+        await run.adopt()
+        finished = await _finished(folder, store, known, read, order, codec)  # a fenced owner may have ended it a moment ago
+    except BaseException:
+        await run.close()
+        raise
+    if finished is not None:
+        await run.close()
+        return finished
     _log.info("run %r in %s: %s", run_name, store.url, "new" if is_new else f"continued, {done} actions on record")
     return run
 
@@ -293,24 +300,15 @@ def _short(digest: str | None) -> str:
     return "none" if digest is None else f"digest {digest[:8]}"
 
 
-async def _finished(
-    folder: Folder, store: Folder, known: Asked, read: Read, order: Order, codec: Codec, options: Options
-) -> Finished | None:
+async def _finished(folder: Folder, store: Folder, known: Asked, read: Read, order: Order, codec: Codec) -> Finished | None:
+    """The root's result, where it is on record: without taking the run over, and without looking at the rest of it."""
     state = Fold()
     for event in read.events_naming(known.root):
         state.fold(event)
     record = state.actions.get(known.root)
     if record is None or not isinstance(asked(record, None, order.definition.policy), Replay):
         return None
-    runtime = Runtime(
-        run_name=known.run_name,
-        run_id=known.run_id,
-        engine=LocalEngine(),
-        started_at=known.created,
-        grace=options.grace,
-        blobs=Blobs(store, sync=options.sync),
-    )
-    return Finished(await read_value(runtime, record, codec))
+    return Finished(await read_value(Blobs(store, sync=True), record, codec))
 
 
 def who_am_i() -> bytes:
@@ -454,7 +452,7 @@ class Run:
             try:
                 return self._result()
             finally:
-                await self._close()
+                await self.close()
                 if cancelled is not None:
                     raise cancelled
         finally:
@@ -468,8 +466,6 @@ class Run:
             raw_data_path=self._context.raw_data_path, custom_context=dict(self.known.context) or self._context.custom_context
         )  # fmt: skip
         decision = asked(record, None, policy)
-        if isinstance(decision, Replay):
-            decision = Anew()
         self.runtime.define(self._order.definition)
         action = Action(self.runtime, None, self._order, base, self._codec, place, record, decision)
         action.task = self._main = asyncio.create_task(action.perform(), name=f"holdfast run {self.known.run_name}")
@@ -497,7 +493,7 @@ class Run:
             raise RunCancelled(run_name=runtime.run_name)
         return main.result()
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
         """Write what is queued, and let go of everything. Cancellation does not cut it short."""
         if self._watch is not None:
             self._watch.cancel()
@@ -553,6 +549,8 @@ class Run:
             await asyncio.sleep(INBOX_SECONDS)
             try:
                 await self._journal.look()
+                if self._hold is None:
+                    await self._take_hold()
                 for entry in await self.folder.list("inbox/_control"):
                     if entry.name not in self._seen:
                         self._seen.add(entry.name)
@@ -561,6 +559,11 @@ class Run:
                 _log.warning("run %r: the inbox can't be read just now: %s", self.runtime.run_name, error)
             except RunFenced as error:
                 self._lose(error)
+
+    async def _take_hold(self) -> None:
+        """Say that this run has a live owner, as soon as the fenced one no longer does."""
+        held = await self.folder.hold(LOCK, who_am_i())
+        self._hold = None if isinstance(held, bytes) else held
 
     def _obey(self, control: Mapping[str, Any]) -> None:
         if control.get("epoch") != self.runtime.epoch:

@@ -17,6 +17,7 @@ from holdfast.actions.decisions import Anew, Asked, Conclusion, GoOn, Refuse, Re
 from holdfast.actions.runtime import Runtime, StopRequest
 from holdfast.actions.scopes import Generation3, Saves, Scope
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
+from holdfast.blobs import Blobs
 from holdfast.checkpoints import newest_generation
 from holdfast.clocks import clock
 from holdfast.codec import INLINE_LIMIT, Codec, decode_error, encode_error, from_json, parts_of, to_json
@@ -37,6 +38,7 @@ from holdfast.errors import (
 from holdfast.errors import Unrebuildable as UnrebuildableWarning
 from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, AttemptStarted, CheckpointsSetAside, Continued, Replayed
 from holdfast.identity import Signature, action_name, digest_inputs, free_variables
+from holdfast.limits import Slot
 from holdfast.orders import ActionID, Capsule, Definition, Order, Policy
 from holdfast.rounds import Doubted
 from holdfast.states import Record
@@ -270,19 +272,17 @@ async def _replay(scope: Scope, record: Record, place: Place, codec: Codec) -> A
     runtime.append(Replayed(action=record.name, at=clock().now(), task=record.task, status=record.status))
     if record.status is not Status.COMPLETED:
         raise decode_error(record.error or {})
-    return await read_value(runtime, record, codec)
+    return await read_value(runtime.blobs, record, codec)
 
 
-async def read_value(runtime: Runtime, record: Record, codec: Codec) -> Any:
+async def read_value(blobs: Blobs | None, record: Record, codec: Codec) -> Any:
     """Decode a recorded result."""
     tree = record.value
-    if runtime.blobs is None:
+    if blobs is None or not (record.blob or isinstance(tree, (dict, list))):
         return codec.decode(tree, {})
     if record.blob:
-        tree = from_json(await runtime.blobs.get(record.blob))
-    if not isinstance(tree, (dict, list)):
-        return codec.decode(tree, {})
-    return codec.decode(tree, await runtime.blobs.get_all(parts_of(tree)))
+        tree = from_json(await blobs.get(record.blob))
+    return codec.decode(tree, await blobs.get_all(parts_of(tree)))
 
 
 # performing
@@ -353,19 +353,19 @@ class Action:
 
     async def _to_outcome(self) -> Any:
         number, next_at = await self._begin()
-        limit = self.runtime.limit(self.order.definition)
+        slot = self.runtime.slot(self.order.definition)
         while True:
-            await self._wait_for_turn(next_at, limit)
+            await self._wait_for_turn(next_at, slot)
             scope = self._scope = Attempt(
                 self.runtime, self._id, self.order, number, self._present_try, self._saves, self.parent
             )  # fmt: skip
-            scope.limit = limit
+            scope.slot = slot
             self._concluded = False
             try:
                 outcome, timeout = await self._attempt(scope)
             finally:
-                if limit is not None:
-                    limit.pause()
+                if slot is not None:
+                    slot.pause()
             outcome, conclusion = await self._conclude(scope, outcome, timeout)
             if conclusion.then is not Status.RETRYING:
                 return _given(outcome, conclusion)
@@ -439,32 +439,31 @@ class Action:
         await self.runtime.commit(ActionEnded(action=self.name, at=clock().now(), then=Status.FAILED, error=tree))
         raise decision.error
 
-    async def _wait_for_turn(self, next_at: float | None, limit: Any) -> None:
+    async def _wait_for_turn(self, next_at: float | None, slot: Slot | None) -> None:
         """Wait out the backoff and for a slot. Ended meanwhile, the action ends without an attempt."""
-        left, has_slot = self._total_left(), False
+        left = self._total_left()
         try:
             if self.runtime.stop is not None:
                 raise asyncio.CancelledError
-            if next_at is None and limit is None and left is None:
+            if next_at is None and slot is None and left is None:
                 return
             async with asyncio.timeout(left):
                 if next_at is not None and (wait := next_at - clock().now()) > 0:
                     await clock().back_off(wait)
-                if limit is not None:
-                    await limit.begin()
-                    has_slot = True
+                if slot is not None:
+                    await slot.begin()
             if left is not None and (self._total_left() or 0.0) <= 0:  # a timeout needs an await to fire in
                 raise TimeoutError
         except TimeoutError:
-            if has_slot:
-                limit.pause()
+            if slot is not None:
+                slot.pause()
             error = self._timed_out("total")
             tree, _ = encode_error(error, task=self.policy.name)
             await self.runtime.commit(ActionEnded(action=self.name, at=clock().now(), then=Status.TIMED_OUT, error=tree))
             raise error from None
         except asyncio.CancelledError:
-            if has_slot:
-                limit.pause()
+            if slot is not None:
+                slot.pause()
             then = self.runtime.stopped_as or Status.CANCELLED
             if self.place is not None and self.runtime.lost is None:
                 self.runtime.append(ActionEnded(action=self.name, at=clock().now(), then=then))

@@ -16,7 +16,7 @@ from holdfast.events import Event, TaskSeen, Warned
 from holdfast.folders.protocol import Folder
 from holdfast.identity import source_digest
 from holdfast.journals.writing import Journal
-from holdfast.limits import Limit
+from holdfast.limits import Limit, Slot
 from holdfast.orders import Definition
 from holdfast.states import Fold
 from holdfast.status import Status
@@ -146,12 +146,15 @@ class Runtime:
             function = ":".join(definition.home)
             self.append(TaskSeen(action=action, at=clock().now(), task=name, function=function, source=source))
 
-    def limit(self, definition: Definition) -> Limit | None:
-        """The bound on running attempts of a task, if it has one."""
+    def slot(self, definition: Definition) -> Slot | None:
+        """A share of the bound on running attempts of a task, if it has one."""
         bound = definition.policy.concurrency
         if bound is None:
             return None
-        return self._limits.setdefault(definition.policy.name, Limit(bound))
+        limit = self._limits.get(definition.policy.name)
+        if limit is None:
+            limit = self._limits[definition.policy.name] = Limit(bound)
+        return Slot(limit)
 
     def first_context_change(self, task: str) -> bool:
         """True once a task: for the hint that only the context kept a call from being reused."""

@@ -19,7 +19,7 @@ from holdfast.events import CheckpointSaved, Progressed, Ticked
 from holdfast.folders.opening import open_folder
 from holdfast.folders.protocol import Folder
 from holdfast.identity import action_name
-from holdfast.limits import Limit
+from holdfast.limits import Slot
 from holdfast.orders import ActionID, Capsule, Order, Policy
 from holdfast.progress import Bar, advance
 from holdfast.rounds import Rounds, resumed
@@ -74,7 +74,7 @@ class Scope:
         self.doubted_at: Generation3 | None = None
         self.loaded: Generation | None = None
         self.bars: dict[str, Bar] | None = None
-        self.limit: Limit | None = None
+        self.slot: Slot | None = None
         self._action = action
         self._saved = 0
         self._waiting = 0
@@ -148,15 +148,15 @@ class Scope:
         self._waiting += 1
         if self._waiting == 1 and self.capsule is not None:
             self._paused = self.runtime.engine.pause(self.capsule)
-            if self.limit is not None:
-                self.limit.pause()
+            if self.slot is not None:
+                self.slot.pause()
 
     async def wait_ends(self) -> None:
         self._waiting -= 1
         if self._waiting or self.capsule is None:
             return
-        if self.limit is not None:
-            await self.limit.proceed()
+        if self.slot is not None:
+            await self.slot.proceed()
         if self._paused:
             self._paused = False
             await self.runtime.engine.proceed(self.capsule)
