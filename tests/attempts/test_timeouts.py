@@ -12,8 +12,7 @@ import pytest
 from holdfast import AttemptState, Retry, Status, Store, Timeout, ctx, run, task
 from holdfast.errors import ActionEnded, AttemptAbandoned, TaskTimedOut
 from holdfast.folders.memory import MemoryDisk
-
-StoreOn = Callable[[MemoryDisk], Store]
+from holdfast.testing.stores import memory_store
 
 SHORT = 0.03
 LONG = 30.0
@@ -67,8 +66,8 @@ def blocks_once() -> str:
 
 
 @pytest.mark.parametrize("call", [hangs.call, blocks.call], ids=["async", "def"])
-def test_an_attempt_that_takes_too_long_is_TIMED_OUT_and_raises_a_TimeoutError(call: Callable[[], object], store_on: StoreOn) -> None:
-    store = store_on(disk)
+def test_an_attempt_that_takes_too_long_is_TIMED_OUT_and_raises_a_TimeoutError(call: Callable[[], object]) -> None:
+    store = memory_store(disk)
     with pytest.raises(TimeoutError) as caught:
         asyncio.run(run(call(), run_name="it", store=store))  # type: ignore[arg-type]
     assert isinstance(caught.value, TaskTimedOut)
@@ -80,17 +79,15 @@ def test_an_attempt_that_takes_too_long_is_TIMED_OUT_and_raises_a_TimeoutError(c
 
 
 @pytest.mark.parametrize("call", [hangs_once.call, blocks_once.call], ids=["async", "def"])
-def test_a_timed_out_attempt_is_retried_as_an_error_is(call: Callable[[], object], store_on: StoreOn) -> None:
-    store = store_on(disk)
+def test_a_timed_out_attempt_is_retried_as_an_error_is(call: Callable[[], object]) -> None:
+    store = memory_store(disk)
     assert asyncio.run(run(call(), run_name="it", store=store)) == "in attempt 1"  # type: ignore[arg-type]
     assert [a.status for a in attempts_of(store)] == [Status.TIMED_OUT, Status.COMPLETED]
 
 
 @pytest.mark.parametrize(("call", "is_abandoned"), [(hangs.call, False), (blocks.call, True)], ids=["async", "def"])
-def test_only_an_attempt_that_could_not_be_stopped_is_called_abandoned(
-    call: Callable[[], object], is_abandoned: bool, store_on: StoreOn
-) -> None:
-    store = store_on(disk)
+def test_only_an_attempt_that_could_not_be_stopped_is_called_abandoned(call: Callable[[], object], is_abandoned: bool) -> None:
+    store = memory_store(disk)
     with pytest.raises(TaskTimedOut):
         asyncio.run(run(call(), run_name="it", store=store))  # type: ignore[arg-type]
     assert [a.abandoned for a in attempts_of(store)] == [is_abandoned]
@@ -131,8 +128,8 @@ def abandoned_body(verb: str) -> str | None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_an_abandoned_attempt_is_told_so_and_leaves_nothing_behind(verb: str, store_on: StoreOn) -> None:
-    store = store_on(disk)
+def test_an_abandoned_attempt_is_told_so_and_leaves_nothing_behind(verb: str) -> None:
+    store = memory_store(disk)
     assert asyncio.run(run(abandoned_body.call(verb), run_name="it", store=store)) is None
     assert did == [AttemptAbandoned]
     assert [(a.status, a.abandoned) for a in attempts_of(store)] == [(Status.TIMED_OUT, True), (Status.COMPLETED, False)]
@@ -152,8 +149,8 @@ async def stubborn() -> None:
     ended.set()
 
 
-def test_a_coroutine_that_will_not_end_is_abandoned_after_the_grace(store_on: StoreOn) -> None:
-    store = store_on(disk)
+def test_a_coroutine_that_will_not_end_is_abandoned_after_the_grace() -> None:
+    store = memory_store(disk)
 
     async def main() -> None:
         with pytest.raises(TaskTimedOut):
@@ -185,8 +182,8 @@ async def waits_long() -> None:
 
 
 @pytest.mark.parametrize("body", [always_fails, hangs_in_all, waits_long], ids=["between attempts", "in an attempt", "in the backoff"])
-def test_the_total_timeout_bounds_attempts_and_waits_together(body: Callable[[], object], store_on: StoreOn) -> None:
-    store = store_on(disk)
+def test_the_total_timeout_bounds_attempts_and_waits_together(body: Callable[[], object]) -> None:
+    store = memory_store(disk)
     began = time.monotonic()
     with pytest.raises(TaskTimedOut) as caught:
         asyncio.run(run(body(), run_name="it", store=store))  # type: ignore[arg-type]
@@ -202,9 +199,9 @@ async def hangs_each_time() -> None:
     await asyncio.Event().wait()
 
 
-def test_where_both_are_given_the_shorter_one_ends_an_attempt(store_on: StoreOn) -> None:
+def test_where_both_are_given_the_shorter_one_ends_an_attempt() -> None:
     with pytest.raises(TaskTimedOut) as caught:
-        asyncio.run(run(hangs_each_time(), run_name="it", store=store_on(disk)))
+        asyncio.run(run(hangs_each_time(), run_name="it", store=memory_store(disk)))
     assert caught.value.what == "attempt"
     assert did == [0, 1, 2]
 
@@ -229,11 +226,11 @@ async def parent_of_bounded() -> str:
 images: list[MemoryDisk] = []
 
 
-def test_the_total_timeout_runs_on_through_a_crash(store_on: StoreOn) -> None:
+def test_the_total_timeout_runs_on_through_a_crash() -> None:
     images.clear()
-    assert asyncio.run(run(parent_of_bounded(), run_name="it", store=store_on(disk))) == "total passed"
+    assert asyncio.run(run(parent_of_bounded(), run_name="it", store=memory_store(disk))) == "total passed"
     # killed in the first attempt; by now its time has long passed
-    assert asyncio.run(run(parent_of_bounded(), run_name="it", store=store_on(images[0]))) == "total passed"
+    assert asyncio.run(run(parent_of_bounded(), run_name="it", store=memory_store(images[0]))) == "total passed"
     assert did == [("bounded", 0)], "no attempt begins after the total timeout"
 
 
@@ -253,8 +250,8 @@ async def outer() -> None:
         did.append("outer ended")
 
 
-def test_children_end_before_the_attempt_that_timed_out(store_on: StoreOn) -> None:
-    store = store_on(disk)
+def test_children_end_before_the_attempt_that_timed_out() -> None:
+    store = memory_store(disk)
     with pytest.raises(TaskTimedOut):
         asyncio.run(run(outer(), run_name="it", store=store))
     assert did == ["inner ended", "outer ended"]
@@ -268,10 +265,10 @@ async def saves_in_time() -> None:
     await asyncio.Event().wait()
 
 
-def test_the_context_of_an_ended_attempt_is_of_no_more_use(store_on: StoreOn) -> None:
+def test_the_context_of_an_ended_attempt_is_of_no_more_use() -> None:
     async def main() -> None:
         with pytest.raises(TaskTimedOut):
-            await run(saves_in_time(), run_name="it", store=store_on(disk))
+            await run(saves_in_time(), run_name="it", store=memory_store(disk))
         left = did[0]
         with pytest.raises(ActionEnded):
             await left.now()  # type: ignore[attr-defined]
