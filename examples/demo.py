@@ -4,7 +4,6 @@ Nothing here is simulated. The indexing is a process of its own, SIGKILL gives i
 read from the store.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import holdfast as hf
 from holdfast import ActionState, RunState, Status, Store
 from holdfast.errors import RunNotFound
 
