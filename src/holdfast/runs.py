@@ -40,6 +40,7 @@ from holdfast.errors import (
     RunFenced,
     RunNotFound,
     RunStopped,
+    StoreError,
     StoreUnavailable,
 )
 from holdfast.events import AttemptEnded, Event, RunOpened
@@ -513,6 +514,8 @@ class Run:
                 await self._journal.aclose()
             else:
                 self._journal.abandon()
+        except StoreError as error:  # every outcome that somebody was given is durable: only notes are lost
+            _log.warning("run %r: its last notes could not be written: %s", self.runtime.run_name, error)
         finally:
             if self._hold is not None:
                 self._hold.release()

@@ -125,8 +125,11 @@ class Journal:
 
     async def look(self) -> None:
         """Find out whether another owner took over. An idle owner does this now and then. Raises: RunFenced."""
-        if self._lost is None and await self._folder.exists(segment_key(self._end.segment + 1)) and self._rolling is None:
-            self._lose(RunFenced(run_name=self.run_name, segment=self._end.segment + 1))
+        fence = self._end.segment + 1
+        if not await self._folder.exists(segment_key(fence)):
+            return
+        if self._lost is None and self._rolling is None and fence == self._end.segment + 1:  # else it is our own
+            self._lose(RunFenced(run_name=self.run_name, segment=fence))
 
     async def aclose(self) -> None:
         """Write what is queued, where the journal still is ours, and end the writer thread."""
