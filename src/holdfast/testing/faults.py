@@ -35,14 +35,12 @@ class CrashDisk:
         at: which operation, counted from 1.
         when: `before` or `after` it, or `torn`: with half of the bytes written (before it, where it writes none).
 
-        on_crash: called in the moment of death, in whichever thread that is.
-
     After the crash each operation raises `SimulatedCrash`, and no lock is held any more.
     """
 
     def __init__(self, inner: Disk, *, at: int | None = None, when: When = "before", on_crash: Callable[[], None] = lambda: None) -> None:
         self._inner = inner
-        self._process = _Process(at, when, on_crash)
+        self._process = _Process(at, when)
 
     @property
     def operations(self) -> list[str]:
@@ -52,6 +50,14 @@ class CrashDisk:
     @property
     def crashed(self) -> bool:
         return self._process.crashed
+
+    def when_crashed(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called in the moment of death, in whichever thread that is."""
+        self._process.on_crash = callback
+
+    def alive(self) -> contextlib.AbstractContextManager[None]:
+        """A block in which the process does not die. Raises SimulatedCrash, where it has."""
+        return self._process.alive()
 
     def read(self, path: str) -> bytes:
         with self._process.alive():
@@ -144,13 +150,13 @@ class CrashDisk:
 class _Process:
     """A life that ends at a chosen step. One step at a time: nothing else is under way in the moment of death."""
 
-    def __init__(self, at: int | None, when: When, on_crash: Callable[[], None]) -> None:
+    def __init__(self, at: int | None, when: When) -> None:
         self.operations: list[str] = []
         self.crashed = False
         self.opened: dict[object, Callable[[], None]] = {}  # what the kernel ends when the process ends
         self._at = at
         self._when: When = when
-        self._on_crash = on_crash
+        self.on_crash: Callable[[], None] = lambda: None
         self._one_at_a_time = threading.RLock()
 
     @contextlib.contextmanager
@@ -166,12 +172,15 @@ class _Process:
         with self._one_at_a_time:
             crash = self.begin(verb, path)
             if crash == "torn" and torn is not None:
-                torn()
+                with contextlib.suppress(OSError):  # nothing to do half of
+                    torn()
             if crash in ("before", "torn"):
                 raise self.kill()
-            yield
-            if crash == "after":
-                raise self.kill()
+            try:
+                yield
+            finally:  # also where it failed
+                if crash == "after":
+                    raise self.kill()
 
     def begin(self, verb: str, path: str) -> When | None:
         with self.alive():
@@ -190,7 +199,7 @@ class _Process:
             for end in self.opened.values():
                 end()
             self.opened.clear()
-            self._on_crash()
+            self.on_crash()
             return SimulatedCrash(self.operations[-1])
 
 
