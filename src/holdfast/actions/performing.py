@@ -368,7 +368,7 @@ class Action:
                     slot.pause()
             outcome, conclusion = await self._conclude(scope, outcome, timeout)
             if conclusion.then is not Status.RETRYING:
-                return _given(outcome, conclusion)
+                return _given(outcome, conclusion, is_durable=self.runtime.durable)
             number += 1
             self._failures += 1
             self._present_try += 1
@@ -628,7 +628,7 @@ class Action:
         if not isinstance(outcome, Ended) or isinstance(outcome.cause, asyncio.CancelledError):
             return
         if isinstance(outcome.cause, (SystemExit, KeyboardInterrupt)):
-            self.runtime.stop = self.runtime.stop or StopRequest(Status.STOPPED, type(outcome.cause).__name__, outcome.cause)
+            self.runtime.request(StopRequest(Status.STOPPED, type(outcome.cause).__name__, outcome.cause))
         else:
             self.runtime.lost = self.runtime.lost or outcome.cause
 
@@ -720,15 +720,15 @@ class Action:
         self._leave()
 
 
-def _given(outcome: Outcome, conclusion: Conclusion) -> Any:
-    """Return the value of an attempt that COMPLETED, or raise what its end means."""
+def _given(outcome: Outcome, conclusion: Conclusion, *, is_durable: bool) -> Any:
+    """Return the value of an attempt that COMPLETED, or raise what its end means. What ends a durable run is raised by `run` itself."""
     if conclusion.error is not None:
         raise conclusion.error
     match outcome:
         case Value(value):
             return value
         case Ended(cause) | Abandoned(cause):
-            raise cause if isinstance(cause, asyncio.CancelledError) else asyncio.CancelledError
+            raise asyncio.CancelledError if is_durable and not isinstance(cause, asyncio.CancelledError) else cause
         case Error(error):
             raise error
 

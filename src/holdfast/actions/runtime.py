@@ -81,10 +81,14 @@ class Runtime:
         self.stop: StopRequest | None = None
         self.lost: BaseException | None = None
         self.tell: Callable[[Event], None] | None = None
+        self.request: Callable[[StopRequest], None] = self._note_stop
         self.live: dict[str, Underway] = {}
         self._definitions: dict[str, Definition] = {}
         self._limits: dict[str, Limit] = {}
         self._context_changed: set[str] = set()
+
+    def _note_stop(self, stop: StopRequest) -> None:
+        self.stop = self.stop or stop
 
     @property
     def durable(self) -> bool:
