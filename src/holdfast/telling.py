@@ -11,6 +11,7 @@ import inspect
 import logging
 import queue
 import threading
+import time
 from collections.abc import Awaitable, Iterable
 from typing import Any, Final, Protocol
 
@@ -37,22 +38,22 @@ class _Line:
         self.dropped = 0
         self.failed = 0
         self._loop = loop
-        self._queue: queue.Queue[Event | None] = queue.Queue(maxsize=QUEUE_LENGTH)
+        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="holdfast-observer", daemon=True)
         self._thread.start()
 
     def offer(self, event: Event) -> None:
-        try:
-            self._queue.put_nowait(event)
-        except queue.Full:
+        if self._queue.qsize() < QUEUE_LENGTH:
+            self._queue.put(event)
+        else:
             self.dropped += 1
 
-    def close(self, seconds: float) -> bool:
-        """Let the observer finish what is queued. False, if it did not in time. Blocks."""
-        try:
-            self._queue.put(None, timeout=seconds)
-        except queue.Full:
-            return False
+    def close(self) -> None:
+        """Have the thread end after what is queued."""
+        self._queue.put(None)
+
+    def ended(self, seconds: float) -> bool:
+        """Whether the observer is done, after at most `seconds`. Blocks."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
@@ -95,11 +96,15 @@ class Telling:
             line.offer(event)
 
     async def aclose(self) -> None:
-        """Give the observers, all at once, `CLOSE_SECONDS` to finish, and say what they missed."""
-        await asyncio.gather(*(self._close(line) for line in self._lines))
+        """Give the observers, all together, `CLOSE_SECONDS` to finish, and say what they missed."""
+        if not self._lines:
+            return
+        for line in self._lines:
+            line.close()
+        ended = await asyncio.to_thread(_ended, self._lines, CLOSE_SECONDS)
+        await asyncio.gather(*(self._end(line, in_time) for line, in_time in zip(self._lines, ended, strict=True)))
 
-    async def _close(self, line: _Line) -> None:
-        in_time = await asyncio.to_thread(line.close, CLOSE_SECONDS)
+    async def _end(self, line: _Line, in_time: bool) -> None:
         aclose = getattr(line.observer, "aclose", None)
         if in_time and aclose is not None:
             await self._aclose(line, aclose)
@@ -113,3 +118,9 @@ class Telling:
         except Exception:  # as in `_run`
             line.failed += 1
             _log.exception("observer %r failed while it was closed", line.observer)
+
+
+def _ended(lines: Iterable[_Line], seconds: float) -> list[bool]:
+    """Wait for all of them until the same instant."""
+    deadline = time.monotonic() + seconds
+    return [line.ended(max(deadline - time.monotonic(), 0)) for line in lines]

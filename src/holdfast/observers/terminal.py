@@ -6,6 +6,7 @@ times a second from what is known then, so that it costs the same for ten action
 
 from __future__ import annotations
 
+import io
 import sys
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TextIO
@@ -153,9 +154,9 @@ class TerminalObserver:
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        stream = stream if stream is not None else sys.stderr
+        out: TextIO = stream or sys.stderr or io.StringIO()  # a program without a console has no stderr
         self._picture = Picture()
-        self._face: _Face = _LiveLines(stream, self._picture) if stream.isatty() else _PlainLines(stream)
+        self._face: _Face = _LiveLines(out, self._picture) if out.isatty() else _PlainLines(out)
 
     def on_event(self, event: Event, /) -> None:
         self._picture.see(event)
@@ -225,7 +226,7 @@ class _LiveLines:
 
         self._bar, self._table = ProgressBar, Table
         self._picture = picture
-        console = _Console(file=stream, force_terminal=True, highlight=False)
+        console = _Console(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=FRAMES_PER_SECOND)
         self._started = False
 

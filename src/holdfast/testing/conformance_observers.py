@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
@@ -92,7 +92,7 @@ class Blocker:
 
 
 @contextmanager
-def patience(seconds: float) -> Iterator[None]:
+def patience(seconds: float) -> Generator[None, None, None]:
     """Have runs wait so long for their observers at the end."""
     before = telling.CLOSE_SECONDS
     telling.CLOSE_SECONDS = seconds  # type: ignore[misc]

@@ -1,0 +1,62 @@
+"""The observers that ship keep the laws."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from holdfast.events import Event
+from holdfast.observers.logs import LogObserver
+from holdfast.observers.terminal import TerminalObserver
+from holdfast.telling import Observer
+from holdfast.testing.conformance_observers import ObserverConformance
+
+pytestmark = pytest.mark.filterwarnings("ignore:observer")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class TestLogs(ObserverConformance):
+    def make(self) -> Observer:
+        return LogObserver(logging.getLogger("conformance"))
+
+
+class TestTerminal(ObserverConformance):
+    made: list[TerminalObserver]
+
+    @pytest.fixture(autouse=True)
+    def _lines_end(self) -> Iterator[None]:
+        self.made = []
+        yield
+        for observer in self.made:
+            observer._face.close(observer._picture)  # a live line left open would keep the stream
+
+    def make(self) -> Observer:
+        self.made.append(TerminalObserver(Terminal()))
+        return self.made[-1]
+
+
+class TestPlainLines(ObserverConformance):
+    def make(self) -> Observer:
+        return TerminalObserver(io.StringIO())
+
+
+class Counting:
+    """An async observer of somebody else's."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    async def on_event(self, event: Event, /) -> None:
+        self.told += 1
+
+
+class TestAsync(ObserverConformance):
+    def make(self) -> Observer:
+        return Counting()

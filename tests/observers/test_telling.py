@@ -1,0 +1,143 @@
+"""What observers are told, and what they can't do to a run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from holdfast import Store, task, telling
+from holdfast.errors import InvalidOption
+from holdfast.events import AttemptEnded, Event, Replayed, RunOpened, Ticked, encode_event
+from holdfast.journals.reading import read_journal
+from holdfast.launch import run
+from holdfast.runs import newest_incarnation
+from holdfast.testing.conformance_observers import CALLS, EXPECTED, Blocker, Raiser, Recorder, by_action, observed, patience, square
+
+
+def journal(store: Path) -> list[Event]:
+    async def read() -> list[Event]:
+        async with Store(store) as opened:
+            return list((await read_journal(await newest_incarnation(opened.folder, "observed"))).events())
+
+    return asyncio.run(read())
+
+
+def test_an_observer_is_told_of_every_recorded_event_in_the_order_of_the_journal(tmp_path: Path) -> None:
+    recorder = Recorder()
+    observed([recorder], str(tmp_path / "s"))
+    assert [event for event in recorder.events if not event.live] == journal(tmp_path / "s")
+
+
+def test_an_event_is_told_when_it_can_be_read_from_the_store(tmp_path: Path) -> None:
+    class Reader:
+        def __init__(self) -> None:
+            self.unread: list[Event] = []
+            self.read = 0
+
+        def on_event(self, event: Event, /) -> None:
+            if not event.live:
+                written = b"".join(path.read_bytes() for path in sorted(tmp_path.rglob("*.jsonl")))
+                self.read += 1
+                if encode_event(event) not in written:
+                    self.unread.append(event)
+
+    reader = Reader()
+    observed([reader], str(tmp_path / "s"))
+    assert reader.unread == []
+    assert reader.read > 3 * CALLS
+
+
+def test_the_first_thing_told_is_which_run_it_is(tmp_path: Path) -> None:
+    recorder = Recorder()
+    observed([recorder], str(tmp_path / "s"))
+    opened = recorder.events[0]
+    assert isinstance(opened, RunOpened)
+    assert (opened.run_name, opened.task, opened.is_new, opened.recorded) == ("observed", "conformance.root", True, 0)
+
+
+def test_progress_is_told_live_and_never_recorded(tmp_path: Path) -> None:
+    recorder = Recorder()
+    observed([recorder], str(tmp_path / "s"))
+    ticks = [event for event in recorder.events if isinstance(event, Ticked) and event.bar == "squares"]
+    assert len(ticks) == CALLS + CALLS // 2
+    assert not any(event.live for event in journal(tmp_path / "s"))
+
+
+@task
+async def ends_badly() -> None:
+    for number in range(3):
+        await square(number)
+    raise ValueError
+
+
+def test_an_answer_from_record_is_told_live() -> None:
+    async def run_twice() -> None:
+        async with Store("memory://told-of-replays") as store:
+            for recorder in recorders:
+                with pytest.raises(ValueError, match=r"^$"):
+                    await run(ends_badly(), run_name="observed", store=store, observers=[recorder])
+
+    recorders = [Recorder(), Recorder()]
+    asyncio.run(run_twice())
+    replayed = [[event.task for event in recorder.events if isinstance(event, Replayed)] for recorder in recorders]
+    assert replayed == [[], ["conformance.square"] * 3]
+
+
+def test_an_action_has_its_events_from_asked_to_ended() -> None:
+    recorder = Recorder()
+    observed([recorder])
+    for events in by_action(recorder.events).values():
+        kinds = [event.kind for event in events if event.kind not in ("task_seen", "warned")]
+        assert kinds[0] == "action_asked"
+        assert kinds[-1] == "attempt_ended"
+
+
+def test_an_observer_that_always_raises_is_logged_once_and_told_on(caplog: pytest.LogCaptureFixture) -> None:
+    raiser = Raiser()
+    with caplog.at_level(logging.WARNING, "holdfast"):
+        assert observed([raiser]) == EXPECTED
+    assert raiser.told > CALLS
+    assert sum("failed; it is told of further events" in line for line in caplog.messages) == 1
+    assert f"failed at {raiser.told + 1}" in caplog.messages[-1]
+
+
+def test_what_a_blocking_observer_missed_is_counted(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "QUEUE_LENGTH", 2)
+    blocker, recorder = Blocker(), Recorder()
+    try:
+        with patience(0.05), caplog.at_level(logging.WARNING, "holdfast"):
+            assert observed([blocker]) == EXPECTED
+    finally:
+        blocker.free.set()
+    monkeypatch.undo()
+    observed([recorder])
+    assert f"missed {len(recorder.events) - 3} events, failed at 0, and was still at work at the end" in caplog.messages[-1]
+
+
+def test_blocking_observers_are_waited_for_all_at_once() -> None:
+    blockers = [Blocker() for _ in range(40)]
+    seconds = 0.25
+    began = time.monotonic()
+    try:
+        with patience(seconds):
+            assert observed(blockers) == EXPECTED
+        assert time.monotonic() - began < len(blockers) * seconds / 4
+    finally:
+        for blocker in blockers:
+            blocker.free.set()
+
+
+def test_the_end_of_an_observer_is_awaited_before_the_run_returns() -> None:
+    recorder = Recorder()
+    observed([recorder])
+    assert recorder.is_closed
+    assert isinstance(recorder.events[-1], AttemptEnded)
+
+
+def test_what_has_no_on_event_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="on_event"):
+        observed([object()])  # type: ignore[list-item]

@@ -1,0 +1,142 @@
+"""Progress for whoever watches: right sums, few lines, and a terminal left as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from holdfast.errors import MissingExtra
+from holdfast.events import AttemptEnded, AttemptStarted, Event, Replayed, RunOpened, Ticked
+from holdfast.observers.terminal import Picture, TerminalObserver, amount, duration
+from holdfast.status import Status
+from holdfast.testing.conformance_observers import CALLS, observed
+
+MANY = 100_000
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def opened(recorded: int = 0) -> Event:
+    return RunOpened(action="ROOT", at=0.0, run_name="nightly", task="main", store="s", is_new=not recorded, recorded=recorded)
+
+
+def tick(action: str, n: float, total: float | None, bar: str = "files") -> Event:
+    return Ticked(action=action, at=0.0, bar=bar, n=n, total=total)
+
+
+def ended(action: str, status: Status, then: Status | None = None) -> Event:
+    return AttemptEnded(action=action, at=0.0, number=0, status=status, then=then or status)
+
+
+def started(action: str) -> Event:
+    return AttemptStarted(action=action, at=0.0, number=1, epoch=1)
+
+
+SUMS: dict[str, tuple[Sequence[Event], str]] = {
+    "a bar shows where it stands": ([tick("A", 1, 10), tick("A", 2, 10)], "2/10"),
+    "bars of one name are added up": ([tick("A", 1, 10), tick("B", 5, 10)], "6/20"),
+    "a total that grows counts as it is": ([tick("A", 1, 10), tick("A", 2, 12)], "2/12"),
+    "a new attempt begins at nothing": (
+        [tick("A", 4, 10), ended("A", Status.FAILED, Status.RETRYING), started("A"), tick("A", 1, 10)],
+        "1/10",
+    ),
+    "what is done stays done": ([tick("A", 10, 10), ended("A", Status.COMPLETED), tick("B", 1, 10)], "11/20"),
+    "without a total only the number is shown": ([tick("A", 4, None), tick("B", 1, 10)], "5"),
+    "halves are shown as such": ([tick("A", 0.5, 2)], "0.5/2"),
+}
+
+
+@pytest.mark.parametrize(("events", "shown"), SUMS.values(), ids=SUMS)
+def test_sums(events: Sequence[Event], shown: str) -> None:
+    picture = Picture()
+    for event in events:
+        picture.see(event)
+    assert amount(picture.bars["files"]) == shown
+
+
+def test_what_went_otherwise_is_counted() -> None:
+    picture = Picture()
+    assert picture.counts() == "0 actions done"
+    events = [opened(), ended("A", Status.FAILED, Status.RETRYING), ended("A", Status.COMPLETED), ended("B", Status.FAILED)]
+    for event in [*events, Replayed(action="C", at=0.0, task="t", status=Status.COMPLETED), ended("ROOT", Status.COMPLETED)]:
+        picture.see(event)
+    assert picture.counts() == "1 actions done, 1 from record, 1 retry, 1 failed"
+    assert picture.status is Status.COMPLETED
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(-1, "0:00"), (0, "0:00"), (7.9, "0:07"), (754, "12:34"), (3723, "1:02:03")])
+def test_durations(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+def show(stream: io.StringIO, events: Callable[[], Sequence[Event]]) -> str:
+    async def main() -> None:
+        observer = TerminalObserver(stream)
+        for event in events():
+            observer.on_event(event)
+        await observer.aclose()
+
+    asyncio.run(main())
+    return stream.getvalue()
+
+
+def many() -> Sequence[Event]:
+    return [opened(), *(tick("ROOT", n + 1, MANY) for n in range(MANY)), ended("ROOT", Status.COMPLETED)]
+
+
+def test_a_hundred_thousand_steps_are_a_dozen_plain_lines() -> None:
+    lines = show(io.StringIO(), many).splitlines()
+    assert lines[0] == "nightly: started"
+    assert [line.split(" (")[1] for line in lines[1:11]] == [f"{tenth * 10} %)" for tenth in range(1, 11)]
+    assert lines[11].startswith("nightly: COMPLETED after ")
+    assert len(lines) == 12
+
+
+def test_a_hundred_thousand_steps_are_a_few_frames_on_a_terminal() -> None:
+    shown = show(Terminal(), many)
+    assert shown.count("\r") < 1000
+    assert "100,000/100,000" in shown
+    assert shown.endswith("\n")
+
+
+def test_a_live_line_never_hides_the_cursor_since_a_killed_process_could_not_give_it_back() -> None:
+    assert "\x1b[?25l" not in show(Terminal(), many)
+
+
+def test_a_resumed_run_says_what_is_on_record() -> None:
+    assert show(io.StringIO(), lambda: [opened(recorded=1234)]).startswith("nightly: started, 1,234 actions on record\n")
+
+
+def test_without_any_bar_done_actions_are_counted() -> None:
+    shown = show(Terminal(), lambda: [opened(), ended("A", Status.COMPLETED), ended("B", Status.COMPLETED)])
+    assert "2 actions done" in shown
+
+
+def test_markup_in_names_is_shown_as_it_is() -> None:
+    assert "[red]x[/]" in show(Terminal(), lambda: [opened(), tick("A", 1, 2, bar="[red]x[/]")])
+
+
+def test_a_run_of_tasks_is_shown_by_the_names_of_their_bars() -> None:
+    stream = io.StringIO()
+    observed([TerminalObserver(stream)])
+    assert f"observed: squares 1/{CALLS} (20 %)" in stream.getvalue()
+    assert "observed: COMPLETED after 0:0" in stream.getvalue()
+    assert "2 retries, 1 failed" in stream.getvalue()
+
+
+def test_on_a_terminal_without_rich_the_error_names_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'holdfast\[rich\]'"):
+        TerminalObserver(Terminal())
+
+
+def test_plain_lines_need_no_rich(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    assert "nightly" in show(io.StringIO(), lambda: [opened()])
