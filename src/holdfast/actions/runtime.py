@@ -80,6 +80,7 @@ class Runtime:
         self.loop = asyncio.get_running_loop()
         self.stop: StopRequest | None = None
         self.lost: BaseException | None = None
+        self.told_not_durable = False
         self.tell: Callable[[Event], None] | None = None
         self.request: Callable[[StopRequest], None] = self._note_stop
         self.live: dict[str, Underway] = {}

@@ -215,12 +215,23 @@ class Scope:
 
     async def before_save(self) -> None:
         if not self.runtime.durable:
-            text = (
-                f"{self.task_name} saved a checkpoint outside a run: it goes with this process; write run({self.task_name}(...)) to keep it"
-            )
-            self.runtime.warn(self.identify().name, NotDurable, text)
+            self._warn_once_that_nothing_is_kept()
         elif self._saved == 0:
             await self.runtime.barrier()
+
+    def _warn_once_that_nothing_is_kept(self) -> None:
+        if self.runtime.told_not_durable:
+            return
+        self.runtime.told_not_durable = True
+        root = self
+        while root.parent is not None:
+            root = root.parent
+        definition = root.order.definition
+        call = f"{definition.home[1].rpartition('.')[2]}{'' if definition.is_async else '.call'}(...)"
+        text = (
+            f"{self.task_name} saved a checkpoint outside a run: it goes with this process; to keep it, write run({call}, run_name='...')"
+        )
+        self.runtime.warn(self.identify().name, NotDurable, text)
 
     def begin_save(self) -> tuple[int, Sequence[str]]:
         return self.rounds.saved(), sorted(self.undelivered)
