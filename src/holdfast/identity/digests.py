@@ -73,6 +73,9 @@ def digest_inputs(task: str, named: Mapping[str, object]) -> bytes:
     return blake2b(b"".join(parts), digest_size=DIGEST_BYTES).digest()
 
 
+# the canonical form
+#
+# A leaf is written by one function call. A composite writes its head and hands over its children; `_walk` goes through them with a stack
 # of its own, so that depth is bounded by memory and a cycle is seen as one.
 
 _Leaf = Callable[[Any], bytes]

@@ -55,7 +55,4 @@ def _code_form(code: types.CodeType | None) -> bytes:
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_argcount, code.co_kwonlyargcount, code.co_flags)
     return form_of([code.co_code, names, inner])
 
-
-# the canonical form
-#
-# A leaf is written by one function call. A composite writes its head and hands over its children; `_walk` goes through them with a stack
+ A leaf is written by one function call. A composite writes its head and hands over its children; `_walk` goes through them with a stack
