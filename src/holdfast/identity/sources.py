@@ -54,5 +54,3 @@ def _code_form(code: types.CodeType | None) -> bytes:
     inner = [_code_form(const) if isinstance(const, types.CodeType) else form_of(const) for const in code.co_consts]
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_argcount, code.co_kwonlyargcount, code.co_flags)
     return form_of([code.co_code, names, inner])
-
- A leaf is written by one function call. A composite writes its head and hands over its children; `_walk` goes through them with a stack
