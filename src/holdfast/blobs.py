@@ -22,13 +22,12 @@ class Blobs:
         self._sync = sync
 
     async def put(self, data: bytes) -> str:
-        """Keep `data`, and return its digest. What is there already is verified, and replaced where it is damaged."""
+        """Keep `data`, and return its digest. What is there already is written anew: it may be damaged, not yet durable, or about to go."""
         digest = sha256(data).hexdigest()
         try:
             await self._store.create(blob_key(digest), data, sync=self._sync)
         except ObjectExists:
-            if sha256(await self._store.get(blob_key(digest))).hexdigest() != digest:
-                await self._store.put(blob_key(digest), data, sync=self._sync)
+            await self._store.put(blob_key(digest), data, sync=self._sync)
         return digest
 
     async def get(self, digest: str) -> bytes:

@@ -182,11 +182,12 @@ def _prev_at(data: bytes, offset: int) -> str:
 
 
 def _valid_frame_behind(data: bytes, offset: int) -> bool:
-    start = data.find(b"\n" + _FRAME_START, offset)
+    # the newline before it is not looked for: it belongs to the invalid frame, and may be what is wrong with that
+    start = data.find(_FRAME_START, offset)
     while start >= 0:
-        if _frame_at(data, start + 1) is not None:
+        if _frame_at(data, start) is not None:
             return True
-        start = data.find(b"\n" + _FRAME_START, start + 1)
+        start = data.find(_FRAME_START, start + 1)
     return False
 
 

@@ -26,6 +26,11 @@ class Read:
     def newest(self) -> Header | None:
         return self.segments[-1].header if self.segments else None
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether every end but the newest segment's is on record. Else somebody is taking over, and may not count all that was read."""
+        return all(segment.header.segment in self.seals for segment in self.segments[:-1])
+
     def events(self) -> Iterator[Event]:
         for segment in self.segments:
             for frame in segment.frames:
@@ -66,7 +71,7 @@ async def read_journal(folder: Folder, *, below: int | None = None, known: Read 
         if not fresh:
             understood = _understand(folder.url, data, kept, sizes)
             return understood if understood is not None else await read_journal(folder, below=below)
-        for number in found:
+        for number in sorted(found, reverse=True):  # newest first: what it says of an older one's end is true of what is read afterwards
             if number not in kept:
                 data[number] = await _segment(folder, number)
                 sizes[number] = len(data[number])

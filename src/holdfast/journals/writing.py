@@ -8,6 +8,7 @@ write a segment is never appended to again: the group goes to the next segment, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
 import secrets
@@ -18,9 +19,10 @@ from dataclasses import replace
 from functools import partial
 
 from holdfast.clocks import clock
-from holdfast.errors import HoldfastError, ObjectExists, RunFenced, StoreError
+from holdfast.errors import HoldfastError, ObjectExists, RunFenced, StoreError, StorePermission
 from holdfast.events import Event, encode_event
 from holdfast.folders.protocol import Folder, Log
+from holdfast.folders.threads import in_thread
 from holdfast.journals.frames import Header, Seal, frame, header_digest, segment_key
 from holdfast.journals.reading import Read, read_journal
 
@@ -203,7 +205,7 @@ class Journal:
         except BaseException as crash:
             self._lose(crash)
             raise
-        sealed.log.close()
+        _close(sealed.log)
         self._end = _End(header.segment, log, header.to_line())
         self._seals = (*(seal for seal in self._seals), sealed.seal())
         if (group := self._writing) is not None:
@@ -234,7 +236,7 @@ class Journal:
     def _write_groups(self) -> None:
         while (job := self._work.get()) is not None:
             job()
-        self._end.log.close()
+        _close(self._end.log)
 
     def _write(self, log: Log, fence: int, data: bytes, digest: str, *, may_roll: bool = True) -> None:
         try:
@@ -251,6 +253,12 @@ class Journal:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:  # the loop was closed under a run that nobody awaits any more
             return
+
+
+def _close(log: Log) -> None:
+    """Let go of a segment. What counts of it was synced, so nothing hangs on how its file closes."""
+    with contextlib.suppress(StoreError):
+        log.close()
 
 
 async def create_segment(folder: Folder, run_name: str, header: Header) -> Log:
@@ -294,4 +302,26 @@ async def take_over(folder: Folder, run_name: str, known: Read, *, sync: bool) -
     log = await create_segment(folder, run_name, header)
     read = await read_journal(folder, below=number, known=known)
     unsealed = [s.seal() for s in read.segments if s.header.segment not in read.seals]
+    if sync:
+        for seal in unsealed:
+            await in_thread(partial(_sync, await folder.open_log(segment_key(seal.segment))))
     return Journal(folder, run_name, header, log, unsealed, sync=sync), read
+
+
+def _sync(log: Log) -> None:
+    """Make durable what was read of a segment: its owner may have been killed between write and sync, and others now build on it."""
+    try:
+        log.append(b"", sync=True)
+    finally:
+        _close(log)
+
+
+async def confirm(folder: Folder, read: Read, *, sync: bool) -> bool:
+    """Say whether every later owner will read what was read, as an owner finds out before it acknowledges a group. Raises: StoreError."""
+    if read.newest is None or not read.is_settled:
+        return False
+    number = read.newest.segment
+    if sync:
+        with contextlib.suppress(StorePermission):  # who may only read can't make it durable, and gets what is there
+            await in_thread(partial(_sync, await folder.open_log(segment_key(number))))
+    return not await folder.exists(segment_key(number + 1))

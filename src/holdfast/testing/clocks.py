@@ -60,11 +60,14 @@ class Clock(clocks.Clock):
             self._made += 1
             made, end = self._made, self._now + seconds
             heapq.heappush(self._sleepers, (end, made, future))
-        if self._jumps:
-            await self._rest(future)
-            if not future.done():
-                self.advance(max(end - self._now, 0.0))
-        await future
+        try:
+            if self._jumps:
+                await self._rest(future)
+                if not future.done():
+                    self.advance(max(end - self._now, 0.0))
+            await future
+        finally:
+            future.cancel()  # whoever was cancelled here sleeps no more, and nobody waits for that
 
     async def _rest(self, future: asyncio.Future[None]) -> None:
         """Return when this sleeper is the first to wake, and nobody has come or gone for a while."""
