@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version as installed_version
-from typing import Any, Final, Literal, TypeVar
+from types import FrameType
+from typing import Any, Final, Literal, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from holdfast.actions.decisions import Anew, Replay, asked
+from holdfast.actions.decisions import ANEW, Replay, asked
 from holdfast.actions.performing import Action, Place, digest_of, digests_of, read_value
 from holdfast.actions.runtime import Runtime, StopRequest
 from holdfast.blobs import Blobs
@@ -47,7 +48,7 @@ from holdfast.events import AttemptEnded, Event, RunOpened
 from holdfast.folders.protocol import Folder, Hold
 from holdfast.identity import action_name, check_name
 from holdfast.journals.reading import Read, read_journal
-from holdfast.journals.writing import Journal, boot_id, take_over
+from holdfast.journals.writing import Journal, boot_id, confirm, take_over
 from holdfast.orders import Order
 from holdfast.states import Fold
 from holdfast.status import Status
@@ -196,7 +197,7 @@ async def open_run(order: Order, context: Context, store: Folder, options: Optio
     folder, known, is_new = await _find_or_begin(store, asked_now, options)
     read = await read_journal(folder)
     finished = await _finished(folder, store, known, read, order, codec)
-    if finished is not None:
+    if finished is not None and await confirm(folder, read, sync=options.sync):
         _log.info("run %r in %s: from record", run_name, store.url)
         return finished
     hold = await _hold(folder, run_name, options)
@@ -536,9 +537,19 @@ class Run:
     def request_from_thread(self, stop: StopRequest) -> None:
         self.runtime.loop.call_soon_threadsafe(self.request, stop)
 
+    def hurry(self) -> None:
+        """Wait no longer for what does not end: the grace is over now."""
+        self.runtime.grace = 0.0
+        if self._patience is not None:
+            self._patience.cancel()
+        self._give_up()
+
     def _give_up(self) -> None:
+        self.runtime.grace = 0.0
         for action in reversed(list(self.runtime.live.values())):
             action.abandon(self.runtime.stopped_as or Status.STOPPED)
+            if action.task is not None:
+                action.task.cancel()  # whoever waits for its end looks at the grace again
         self._end()
 
     def _lose(self, error: BaseException) -> None:
@@ -582,11 +593,15 @@ class Run:
 
 
 class Signals:
-    """SIGTERM and Ctrl-C stop a run: in the main thread only, over default handlers only, restored after."""
+    """SIGTERM and Ctrl-C stop a run: in the main thread only, over default handlers only, restored after. A second one ends the grace.
+
+    `asyncio.run` takes Ctrl-C itself, and cancels its main task: there only the second one is ours to see.
+    """
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._taken: list[signal.Signals] = []
+        self._runners: Callable[[int, FrameType | None], Any] | None = None
 
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -595,18 +610,40 @@ class Signals:
             self._take(signal.SIGTERM, StopRequest(Status.STOPPED, "SIGTERM"))
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._take(signal.SIGINT, StopRequest(Status.STOPPED, "Ctrl-C", KeyboardInterrupt()))
+        elif _is_a_runners(handler := signal.getsignal(signal.SIGINT)):
+            self._runners = cast("Callable[[int, FrameType | None], Any]", handler)
+            signal.signal(signal.SIGINT, self._pass_on)
 
     def _take(self, number: signal.Signals, stop: StopRequest) -> None:
         try:
-            asyncio.get_running_loop().add_signal_handler(number, partial(self._run.request, stop))
+            asyncio.get_running_loop().add_signal_handler(number, self._ask, stop)
         except (NotImplementedError, RuntimeError):  # a loop, or a system, without signals
             return
         self._taken.append(number)
+
+    def _ask(self, stop: StopRequest) -> None:
+        if self._run.runtime.stop is None:
+            self._run.request(stop)
+        else:
+            self._run.hurry()
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        if self._run.runtime.stop is not None:
+            self._run.runtime.loop.call_soon_threadsafe(self._run.hurry)
+        if self._runners is not None:
+            self._runners(number, frame)
 
     def __exit__(self, *exc: object) -> None:
         loop = asyncio.get_running_loop()
         for number in self._taken:
             loop.remove_signal_handler(number)
+        if self._runners is not None:
+            signal.signal(signal.SIGINT, self._runners)
+
+
+def _is_a_runners(handler: object) -> bool:
+    """Whether a handler of Ctrl-C is the one that `asyncio.run` installs."""
+    return isinstance(handler, partial) and isinstance(getattr(handler.func, "__self__", None), asyncio.Runner)
 
 
 # outside any run
@@ -622,15 +659,9 @@ async def ephemeral(order: Order, context: Context, call: object) -> Any:
         started_at=clock().now(),
         grace=30.0,
     )
-    action = Action(runtime, None, order, context, definition.result_codec(), None, None, Anew())
+    action = Action(runtime, None, order, context, definition.result_codec(), None, None, ANEW)
     try:
-        present = asyncio.current_task()
-        if present is not None and present.get_coro() is call:
-            action.task = present
-            value = await action.perform()
-        else:
-            action.task = asyncio.create_task(action.perform(), name=definition.policy.name)
-            value = await action.task
+        value = await action.begin(call)
     finally:
         await runtime.engine.aclose()
     if runtime.lost is not None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
-from holdfast.actions.decisions import Anew, Asked, Conclusion, GoOn, Refuse, Replay, asked, conclude, conclude_timeout
+from holdfast.actions.decisions import ANEW, Anew, Asked, Conclusion, GoOn, Refuse, Replay, asked, conclude, conclude_timeout
 from holdfast.actions.runtime import Runtime, StopRequest
 from holdfast.actions.scopes import Generation3, Saves, Scope
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
@@ -47,8 +47,7 @@ from holdfast.status import Status
 _BUILTIN = "holdfast:"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a call stands in its run's tree."""
 
     name: str
@@ -61,6 +60,8 @@ class Place:
 
 class Attempt(Scope):
     """A scope whose body can ask for actions."""
+
+    __slots__ = ()
 
     def recorded(self, what: str, fn: Callable[[], Any], *, in_thread: bool) -> Coroutine[Any, Any, Any]:
         self.check(f"ctx().{what}")
@@ -86,6 +87,7 @@ def _anything() -> Any:
 
 
 _NO_ARGUMENTS = Signature(_nothing)
+_FOR_EVER = nullcontext()
 
 
 # asking
@@ -106,56 +108,54 @@ async def ask(scope: Scope, order: Order, context: Context, call: object) -> Any
         raise runtime.lost
     if runtime.stop is not None:
         raise stopped_error(runtime)
-    codec = definition.result_codec()
-    if not runtime.durable:
-        action = Action(runtime, scope, order, context, codec, None, None, Anew())
-        return await _waited(scope, action, call)
-    return await _ask_durably(scope, order, context, codec, call)
-
-
-async def _ask_durably(scope: Scope, order: Order, context: Context, codec: Codec, call: object) -> Any:
-    definition, runtime = order.definition, scope.runtime
-    policy = definition.policy
-    if not policy.name.startswith(_BUILTIN):
-        runtime.meet(definition, scope.identify().name)
+    codec, place = definition.result_codec(), None
     try:
-        place = _place(scope, order, context)
+        if runtime.durable:
+            place = _noted_place(scope, order, context)
+            while (live := runtime.live.get(place.name)) is not None and live.task is not None:
+                await asyncio.wait({live.task})
+            record, decision = _on_record(scope, order, place)
+            if record is not None and isinstance(decision, Replay):
+                return await _replay(scope, record, place, codec)
+            action = Action(runtime, scope, order, context, codec, place, record, decision)
+        else:
+            action = Action(runtime, scope, order, context, codec, None, None, ANEW)
+        scope.wait_begins()
+        try:
+            return await action.begin(call)
+        finally:
+            if scope.wait_ends():
+                await scope.proceed()
     except Doubted as doubted:
         await _set_aside(scope, doubted.first)
-        raise AmbiguousLoop(task=policy.name) from None
+        raise AmbiguousLoop(task=definition.policy.name) from None
+    finally:
+        if place is not None:
+            scope.undelivered.pop(place.name, None)
+
+
+def _noted_place(scope: Scope, order: Order, context: Context) -> Place:
+    """The place of a call, noted as asked for. Raises: UnstableInput, AmbiguousKey, DuplicateTask, Doubted, TypeError."""
+    if not order.definition.policy.name.startswith(_BUILTIN):
+        scope.runtime.meet(order.definition, scope.identify().name)
+    place = _place(scope, order, context)
     if scope.asked is not None:
         scope.asked.add(place.name)
-    scope.undelivered.add(place.name)
-    try:
-        while (live := runtime.live.get(place.name)) is not None and live.task is not None:
-            await asyncio.wait({live.task})
-        assert runtime.state is not None
-        record = runtime.state.actions.get(place.name)
-        if record is not None and record.inputs and place.inputs and record.inputs != place.inputs:
-            raise AmbiguousKey(task=policy.name, key=_key(policy, order) or "")
-        decision = asked(record, scope.present_try, policy)
-        if record is None:
-            _hint_at_context(scope, place, policy)
-        elif isinstance(decision, Replay):
-            return await _replay(scope, record, place, codec)
-        action = Action(runtime, scope, order, context, codec, place, record, decision)
-        return await _waited(scope, action, call)
-    finally:
-        scope.undelivered.discard(place.name)
+    scope.undelivered[place.name] = None
+    return place
 
 
-async def _waited(scope: Scope, action: Action, call: object) -> Any:
-    """Perform the action while the asking body needs no slot."""
-    scope.wait_begins()
-    try:
-        present = asyncio.current_task()
-        if present is not None and present.get_coro() is call:
-            action.task = present
-            return await action.perform()
-        action.task = asyncio.create_task(action.perform(), name=action.order.definition.policy.name)
-        return await action.task
-    finally:
-        await scope.wait_ends()
+def _on_record(scope: Scope, order: Order, place: Place) -> tuple[Record | None, Asked]:
+    """What is known of the action, and what asking for it means now. Raises: AmbiguousKey."""
+    runtime, policy = scope.runtime, order.definition.policy
+    assert runtime.state is not None
+    record = runtime.state.actions.get(place.name)
+    if record is None:
+        _hint_at_context(scope, place, policy)
+        return None, ANEW
+    if record.inputs and place.inputs and record.inputs != place.inputs:
+        raise AmbiguousKey(task=policy.name, key=_key(policy, order) or "")
+    return record, asked(record, scope.present_try, policy)
 
 
 def stopped_error(runtime: Runtime) -> RunStopped | RunCancelled:
@@ -268,6 +268,7 @@ async def _replay(scope: Scope, record: Record, place: Place, codec: Codec) -> A
         runtime.warn(scope.identify().name, DoubtfulReuse, text)
     if scope.rounds.doubtful:
         scope.doubt()
+    scope.replayed = scope.replayed if scope.replayed is not None else []
     scope.replayed.append(record.name)
     runtime.append(Replayed(action=record.name, at=clock().now(), task=record.task, status=record.status))
     if record.status is not Status.COMPLETED:
@@ -290,6 +291,11 @@ async def read_value(blobs: Blobs | None, record: Record, codec: Codec) -> Any:
 
 class Action:
     """One asking of an action: its attempts up to an outcome."""
+
+    __slots__ = (
+        "_asked_at", "_codec", "_concluded", "_decision", "_failures", "_id", "_present_try", "_record", "_saves", "_scope", "context",
+        "name", "order", "parent", "place", "runtime", "task",
+    )  # fmt: skip
 
     name: str
 
@@ -335,13 +341,48 @@ class Action:
             return None
         return ActionID(self.name, self.runtime.run_name, self.parent.identify() if self.parent is not None else None)
 
+    def begin(self, call: object) -> Awaitable[Any]:
+        """Run attempts until there is an outcome: in the present task, where `call` is that task's own coroutine, else in a new one."""
+        present = asyncio.current_task()
+        if present is not None and present.get_coro() is call:
+            self.task = present
+            return self.perform()
+        self.task = asyncio.create_task(self.perform(), name=self.policy.name)
+        return self.task
+
     async def perform(self) -> Any:
         """Run attempts until there is an outcome, and return or raise it."""
         self.runtime.live[self.name] = self
         if self.parent is not None:
             self.parent.children[self.name] = self
         try:
-            return await self._to_outcome()
+            number, next_at = 0, None
+            if self._record is None:
+                self._asked_at = clock().now()
+                self._note_asked()
+            else:
+                number, next_at = await self._begin_again(self._record)
+            slot = self.runtime.slot(self.order.definition)
+            while True:
+                if next_at is not None or slot is not None or self.policy.timeout.total is not None or self.runtime.stop is not None:
+                    await self._wait_for_turn(next_at, slot)
+                scope = self._scope = Attempt(
+                    self.runtime, self._id, self.order, number, self._present_try, self._saves, self.parent
+                )  # fmt: skip
+                scope.slot = slot
+                self._concluded = False
+                try:
+                    outcome, timeout = await self._attempt(scope)
+                finally:
+                    if slot is not None:
+                        slot.pause()
+                outcome, conclusion = await self._conclude(scope, outcome, timeout)
+                if conclusion.then is not Status.RETRYING:
+                    return _given(outcome, conclusion, is_durable=self.runtime.durable)
+                number += 1
+                self._failures += 1
+                self._present_try += 1
+                next_at = clock().now() + (conclusion.delay or 0.0)
         finally:
             self._leave()
 
@@ -351,46 +392,22 @@ class Action:
             if place.get(self.name) is self:
                 del place[self.name]
 
-    async def _to_outcome(self) -> Any:
-        number, next_at = await self._begin()
-        slot = self.runtime.slot(self.order.definition)
-        while True:
-            await self._wait_for_turn(next_at, slot)
-            scope = self._scope = Attempt(
-                self.runtime, self._id, self.order, number, self._present_try, self._saves, self.parent
-            )  # fmt: skip
-            scope.slot = slot
-            self._concluded = False
-            try:
-                outcome, timeout = await self._attempt(scope)
-            finally:
-                if slot is not None:
-                    slot.pause()
-            outcome, conclusion = await self._conclude(scope, outcome, timeout)
-            if conclusion.then is not Status.RETRYING:
-                return _given(outcome, conclusion, is_durable=self.runtime.durable)
-            number += 1
-            self._failures += 1
-            self._present_try += 1
-            next_at = clock().now() + (conclusion.delay or 0.0)
-
     # from asked to started
 
-    async def _begin(self) -> tuple[int, float | None]:
-        """Note the asking, and return the next attempt's number and when it may start."""
-        record, decision = self._record, self._decision
+    async def _begin_again(self, record: Record) -> tuple[int, float | None]:
+        """Note the asking of an action on record, and return the next attempt's number and when it may start."""
+        decision = self._decision
         if isinstance(decision, Refuse) and not await self._was_fruitful(decision):
             await self._refuse(decision)
-        if record is not None:
-            self._present_try, self._failures, self._asked_at = record.present_try, record.failures, record.asked_at
-            self._saves = Saves(await self._base(record))
+        self._present_try, self._failures, self._asked_at = record.present_try, record.failures, record.asked_at
+        self._saves = Saves(await self._base(record))
         if isinstance(decision, Anew):
             self._failures, self._asked_at = 0, clock().now()
-            self._present_try += record is not None
+            self._present_try += 1
             self._note_asked()
         elif isinstance(decision, GoOn) and self.place is not None:
             self.runtime.append(Continued(action=self.name, at=clock().now(), task=self.policy.name))
-        return (record.number + 1 if record is not None else 0), (decision.next_at if isinstance(decision, GoOn) else None)
+        return record.number + 1, decision.next_at if isinstance(decision, GoOn) else None
 
     def _note_asked(self) -> None:
         if self.place is None:
@@ -445,9 +462,7 @@ class Action:
         try:
             if self.runtime.stop is not None:
                 raise asyncio.CancelledError
-            if next_at is None and slot is None and left is None:
-                return
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(left) if left is not None else _FOR_EVER:
                 if next_at is not None and (wait := next_at - clock().now()) > 0:
                     await clock().back_off(wait)
                 if slot is not None:
@@ -496,7 +511,8 @@ class Action:
                 return Ended(cause), ""
         left, attempt = self._total_left(), self.policy.timeout.attempt
         if left is None and attempt is None:
-            return await self._body(scope, capsule), ""
+            outcome = await self.runtime.engine.run(self.order, capsule, scope)
+            return (outcome if _is_done(scope, outcome) else await self._settled(scope, outcome)), ""
         what = "attempt" if left is None or (attempt is not None and attempt <= left) else "total"
         return await self._bounded(scope, capsule, max(attempt if what == "attempt" and attempt is not None else left or 0.0, 0.0), what)
 
@@ -520,14 +536,17 @@ class Action:
             version=policy.version,
             raw_data_path=own,
             raw_data_base=base,
-            custom_context=dict(context.custom_context),
-            counted_context=dict(context.counted),
+            custom_context=_plain(context.custom_context),
+            counted_context=_plain(context.counted),
             group=context.group,
             deadline=None if attempt is None else clock().now() + attempt,
         )
 
     async def _body(self, scope: Scope, capsule: Capsule) -> Outcome:
-        outcome = await self.runtime.engine.run(self.order, capsule, scope)
+        return await self._settled(scope, await self.runtime.engine.run(self.order, capsule, scope))
+
+    async def _settled(self, scope: Scope, outcome: Outcome) -> Outcome:
+        """See to what the body leaves behind."""
         if isinstance(outcome, Abandoned):
             scope.abandoned = True
         if isinstance(outcome, Value):
@@ -572,7 +591,7 @@ class Action:
         return outcome
 
     async def _end_children(self, scope: Scope) -> None:
-        for child in await scope.settle_children(self.runtime.grace):
+        for child in await scope.settle_children():
             child.abandon(self.runtime.stopped_as or Status.CANCELLED)
 
     async def _bounded(self, scope: Scope, capsule: Capsule, seconds: float, what: str) -> tuple[Outcome, str]:
@@ -586,7 +605,7 @@ class Action:
             cause = cancelled
         if not task.done():
             task.cancel()
-            await _ended(task, self.runtime.grace)
+            await _ended(task, self.runtime)
         if not task.done():
             scope.abandoned = True
             await self._end_children(scope)
@@ -603,7 +622,7 @@ class Action:
             await self._discard(scope)
             raise self.runtime.lost
         value: tuple[Any, str] = (None, "")
-        if isinstance(outcome, Value):
+        if isinstance(outcome, Value) and self.place is not None:
             try:
                 value = await self._encode(outcome.value)
             except Exception as error:
@@ -619,7 +638,9 @@ class Action:
             if isinstance(outcome, Error) and self.runtime.stop is not None and isinstance(outcome.error, (RunStopped, RunCancelled)):
                 outcome = Ended(asyncio.CancelledError())
             conclusion = conclude(outcome, self.policy, self._failures, jitter, self.runtime.stopped_as)
-        await self._record_end(scope, conclusion, value)
+        if self.place is not None and not self._concluded:
+            self._append_end(scope, conclusion, value)
+            await self.runtime.barrier()
         await self._discard(scope)
         return outcome, conclusion
 
@@ -634,7 +655,7 @@ class Action:
 
     async def _encode(self, value: Any) -> tuple[Any, str]:
         """Return a result as it goes into the event: the encoded value, or the name of its blob."""
-        if not self.runtime.durable or self.runtime.blobs is None:
+        if self.runtime.blobs is None:
             return None, ""
         encoded = self._codec.encode(value)
         if encoded.parts:
@@ -647,17 +668,12 @@ class Action:
             return tree, ""
         return None, await self.runtime.blobs.put(data)
 
-    async def _record_end(self, scope: Scope, conclusion: Conclusion, value: tuple[Any, str]) -> None:
-        if self.place is None:
-            scope.ended = True
-            return
-        if self._concluded:
-            return
+    def _append_end(self, scope: Scope, conclusion: Conclusion, value: tuple[Any, str]) -> None:
         if (progress := scope.last_progress()) is not None:
             self.runtime.append(progress)
         event = self._end_event(scope, conclusion, value)
         scope.ended = self._concluded = True
-        await self.runtime.commit(event)
+        self.runtime.append(event)
 
     def _end_event(self, scope: Scope, conclusion: Conclusion, value: tuple[Any, str]) -> AttemptEnded:
         now = clock().now()
@@ -673,7 +689,7 @@ class Action:
             next_at=None if conclusion.delay is None else now + conclusion.delay,
             final=conclusion.final,
             abandoned=conclusion.abandoned or scope.abandoned,
-            replayed=tuple(scope.replayed),
+            replayed=tuple(scope.replayed or ()),
             orphaned=self._orphans(scope) if conclusion.status is Status.COMPLETED else (),
         )
 
@@ -720,6 +736,11 @@ class Action:
         self._leave()
 
 
+def _is_done(scope: Scope, outcome: Outcome) -> bool:
+    """Whether the body returned, and left nothing to see to."""
+    return isinstance(outcome, Value) and not scope.unstarted and not scope.children and scope.checkpoint_if_used is None
+
+
 def _given(outcome: Outcome, conclusion: Conclusion, *, is_durable: bool) -> Any:
     """Return the value of an attempt that COMPLETED, or raise what its end means. What ends a durable run is raised by `run` itself."""
     if conclusion.error is not None:
@@ -733,11 +754,15 @@ def _given(outcome: Outcome, conclusion: Conclusion, *, is_durable: bool) -> Any
             raise error
 
 
-async def _ended(task: asyncio.Task[Any], seconds: float) -> None:
-    """Wait for a cancelled task, up to `seconds`; being cancelled again does not cut it short."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while not task.done() and (left := deadline - loop.time()) > 0:
+def _plain(values: Mapping[str, str]) -> dict[str, str]:
+    """As a dict, which travels; nothing ever changes one that is in a context."""
+    return values if type(values) is dict else dict(values)
+
+
+async def _ended(task: asyncio.Task[Any], runtime: Runtime) -> None:
+    """Wait for a cancelled task, within the grace; being cancelled again does not cut it short."""
+    began = runtime.loop.time()
+    while not task.done() and (left := began + runtime.grace - runtime.loop.time()) > 0:
         try:
             await asyncio.wait({task}, timeout=left)
         except asyncio.CancelledError:

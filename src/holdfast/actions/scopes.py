@@ -45,10 +45,15 @@ class Saves:
 
 
 class Scope:
-    """The near side of one attempt."""
+    """The near side of one attempt. Ten thousand may be alive: what only some need is made when it is needed."""
+
+    __slots__ = (
+        "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "asked", "bars", "capsule", "children",
+        "doubted_at", "ended", "identified", "keys", "loaded", "loop", "number", "order", "parent", "present_try", "replayed", "runtime",
+        "saves", "slot", "undelivered", "unstarted",
+    )  # fmt: skip
 
     loop: asyncio.AbstractEventLoop
-    rounds: Rounds
 
     def __init__(
         self, runtime: Runtime, action: ActionID | None, order: Order, number: int, present_try: int, saves: Saves, parent: Scope | None
@@ -66,11 +71,11 @@ class Scope:
         self.unstarted = 0
         self.identified = 0
         self.children: dict[str, Underway] = {}
-        self.undelivered: set[str] = set()
+        self.undelivered: dict[str, None] = {}
         self.asked: set[str] | None = set() if number > 0 else None
-        self.replayed: list[str] = []
+        self.replayed: list[str] | None = None
         self.keys: dict[str, tuple[str, bytes]] | None = None
-        self.rounds = Rounds()
+        self._rounds: Rounds | None = None
         self.doubted_at: Generation3 | None = None
         self.loaded: Generation | None = None
         self.bars: dict[str, Bar] | None = None
@@ -84,6 +89,12 @@ class Scope:
     @property
     def policy(self) -> Policy:
         return self.order.definition.policy
+
+    @property
+    def rounds(self) -> Rounds:
+        if self._rounds is None:
+            self._rounds = Rounds()
+        return self._rounds
 
     # for ctx()
 
@@ -151,13 +162,15 @@ class Scope:
             if self.slot is not None:
                 self.slot.pause()
 
-    async def wait_ends(self) -> None:
+    def wait_ends(self) -> bool:
+        """Whether the body goes on now, and needs its slots again: `proceed` takes them."""
         self._waiting -= 1
-        if self._waiting or self.capsule is None:
-            return
+        return not self._waiting and (self._paused or self.slot is not None)
+
+    async def proceed(self) -> None:
         if self.slot is not None:
             await self.slot.proceed()
-        if self._paused:
+        if self._paused and self.capsule is not None:
             self._paused = False
             await self.runtime.engine.proceed(self.capsule)
 
@@ -268,14 +281,14 @@ class Scope:
         if self.doubted_at is None:
             self.doubted_at = (self.epoch, self.number, self._saved)
 
-    async def settle_children(self, grace: float) -> list[Underway]:
-        """Cancel the actions still in flight, wait for them up to `grace`, and return those that did not end."""
+    async def settle_children(self) -> list[Underway]:
+        """Cancel the actions still in flight, wait for them within the grace, and return those that did not end."""
         pending = [child for child in self.children.values() if child.task is not None]
         tasks = {child.task for child in pending if child.task is not None}
         for task in tasks:
             task.cancel()
-        deadline = self.loop.time() + grace
-        while (alive := {t for t in tasks if not t.done()}) and (left := deadline - self.loop.time()) > 0:
+        began = self.loop.time()
+        while (alive := {t for t in tasks if not t.done()}) and (left := began + self.runtime.grace - self.loop.time()) > 0:
             try:
                 await asyncio.wait(alive, timeout=left)
             except asyncio.CancelledError:

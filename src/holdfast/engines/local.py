@@ -7,8 +7,9 @@ each other never wait for each other's slots.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from typing import Final
+from typing import Any, Final
 
 from holdfast.attempts import Abandoned, Outcome, run_async, run_sync
 from holdfast.bridge import Threads
@@ -26,9 +27,10 @@ class LocalEngine:
         self._slots = asyncio.Semaphore(slots)
         self._in_threads: set[int] = set()
 
-    async def run(self, order: Order, capsule: Capsule, link: Link) -> Outcome:
-        if order.definition.is_async:
-            return await run_async(order, capsule, link)
+    def run(self, order: Order, capsule: Capsule, link: Link) -> Coroutine[Any, Any, Outcome]:
+        return run_async(order, capsule, link) if order.definition.is_async else self._run_in_thread(order, capsule, link)
+
+    async def _run_in_thread(self, order: Order, capsule: Capsule, link: Link) -> Outcome:
         await self._slots.acquire()
         self._in_threads.add(id(capsule))
         copied = copy_context()
@@ -37,7 +39,7 @@ class LocalEngine:
             return await asyncio.shield(future)
         except asyncio.CancelledError as cause:
             link.cancel_children()
-            await _settled(future, link.patience())
+            await _settled(future, link.patience)
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             return future.result() if future.done() else Abandoned(cause)
         finally:
@@ -58,10 +60,11 @@ class LocalEngine:
         self._threads.close()
 
 
-async def _settled(future: asyncio.Future[Outcome], seconds: float) -> None:
-    """Wait for the thread, up to `seconds`; being cancelled again does not cut it short."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not future.done() and (left := deadline - asyncio.get_running_loop().time()) > 0:
+async def _settled(future: asyncio.Future[Outcome], patience: Callable[[], float]) -> None:
+    """Wait for the thread, up to `patience()` seconds; being cancelled again cuts it short only where that has become less."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while not future.done() and (left := began + patience() - loop.time()) > 0:
         try:
             await asyncio.wait({future}, timeout=left)
         except asyncio.CancelledError:
