@@ -10,6 +10,8 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Final
 
+from holdfast.identity.digests import form_of
+
 
 def source_digest(fn: Callable[..., Any]) -> str:
     """A short digest of what a function does: its signature and body, inner functions too.
