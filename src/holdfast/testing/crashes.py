@@ -149,6 +149,7 @@ class Survival(Generic[R]):
         error: What it raised at last, by itself; None where it returned.
         entries: Its ledger.
         disk: What the disk holds at the end.
+        found: What each life after the first found on it.
         seed: Of a `power_cuts` program.
     """
 
@@ -157,6 +158,7 @@ class Survival(Generic[R]):
     error: BaseException | None
     entries: tuple[Entry, ...]
     disk: MemoryDisk
+    found: tuple[MemoryDisk, ...] = ()
     seed: int | None = None
     _program: Program[R] | None = field(default=None, repr=False)
 
@@ -168,7 +170,7 @@ class Survival(Generic[R]):
     def again(self) -> Survival[R]:
         """Run the same line once more, to its end."""
         assert self._program is not None
-        return self._program.finish(self.disk, self.crashes, seed=self.seed)
+        return self._program.finish(self.disk, self.crashes, self.found, self.seed)
 
     def __str__(self) -> str:
         seed = f" (seed {self.seed})" if self.seed is not None else ""
@@ -191,7 +193,9 @@ class Program(Generic[R]):
             warnings.simplefilter("ignore")
             return asyncio.run(_life(self, disk))
 
-    def finish(self, disk: MemoryDisk, crashes: tuple[Crash, ...] = (), *, seed: int | None = None) -> Survival[R]:
+    def finish(
+        self, disk: MemoryDisk, crashes: tuple[Crash, ...] = (), found: tuple[MemoryDisk, ...] = (), seed: int | None = None
+    ) -> Survival[R]:
         """The last life: nobody kills it."""
         value: R | None = None
         error: BaseException | None = None
@@ -199,7 +203,7 @@ class Program(Generic[R]):
             value = self.live(CrashDisk(disk))
         except Exception as raised:
             error = raised
-        return Survival(crashes, value, error, tuple(self.ledger.entries), disk, seed, self)
+        return Survival(crashes, value, error, tuple(self.ledger.entries), disk, found, seed, self)
 
     def kill(self, disk: MemoryDisk, at: int, when: When) -> tuple[Crash | None, Survival[R] | None]:
         """A life that is killed, as the Crash; or one that ended before that, as what became of it."""
@@ -214,7 +218,7 @@ class Program(Generic[R]):
             error = raised
         if mortal.crashed:
             return Crash(at, when, mortal.operations[at - 1]), None
-        return None, Survival((), value, error, tuple(self.ledger.entries), disk, None, self)
+        return None, Survival((), value, error, tuple(self.ledger.entries), disk, (), None, self)
 
 
 async def _life(program: Program[R], disk: CrashDisk) -> R:
@@ -276,7 +280,7 @@ def crash_at(
     if crash is None:
         assert ended is not None
         return ended
-    return planned.finish(disk.copy(), (crash,))
+    return planned.finish(disk.copy(), (crash,), (disk.copy(),))
 
 
 def crash_everywhere(
@@ -352,13 +356,14 @@ def power_cuts(
 
 def _survive(planned: Program[R], operations: int, rng: random.Random, seed: int) -> Survival[R]:
     planned.ledger.clear()
-    disk, crashes = MemoryDisk(), list[Crash]()
+    disk, crashes, found = MemoryDisk(), list[Crash](), list[MemoryDisk]()
     for _ in range(rng.randint(1, MOST_CRASHES)):
         crash, ended = planned.kill(disk, rng.randint(1, operations), rng.choice(EVERY_WAY))
         if ended is not None:
-            return Survival(tuple(crashes), ended.value, ended.error, ended.entries, disk, seed, planned)
+            return Survival(tuple(crashes), ended.value, ended.error, ended.entries, disk, tuple(found), seed, planned)
         assert crash is not None
         power_cut = rng.random() < 0.8
         crashes.append(Crash(crash.at, crash.when, crash.operation, power_cut))
         disk = disk.power_cut(rng) if power_cut else disk.copy()
-    return planned.finish(disk, tuple(crashes), seed=seed)
+        found.append(disk.copy())
+    return planned.finish(disk, tuple(crashes), tuple(found), seed)
