@@ -10,7 +10,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PYTHON
 
 BIN := .venv/bin
-CODE := $(wildcard src tests examples benchmarks)
+CODE := $(wildcard src tests docs examples benchmarks)
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,6 +36,7 @@ format: .venv/.ready-dev ## let ruff put everything in order
 
 docs: .venv/.ready-dev ## print the generated pages anew
 	@$(BIN)/python -W ignore::RuntimeWarning -m holdfast.status > docs/status.md
+	@$(BIN)/python docs/generate_api.py > docs/api.md
 
 test-pythons: ## the quick part of the suite under Python 3.12 and 3.13, where they are found
 	@.ci/test-pythons
