@@ -36,6 +36,8 @@ from holdfast.errors import (
     ForgottenAwait,
     ObjectMissing,
     ResultIncompatible,
+    RunError,
+    StoreError,
     StoreInvalid,
 )
 from holdfast.folders.protocol import Folder
@@ -107,6 +109,9 @@ class Keeper(Protocol):
 
     def pinned(self) -> Generation3 | None:
         """A generation that retention has to keep."""
+
+    async def before_delete(self) -> None:
+        """Return when the last save is on record: whoever owns the run next may load it, and needs nothing older. Raises: RunFenced."""
         ...
 
     async def before_save(self) -> None:
@@ -174,6 +179,8 @@ class Checkpoint:
         self._known: list[Generation3] | None = None
         self._savings: list[Saving] = []
         self._behind: asyncio.Task[Generation] | None = None
+        self._retaining: asyncio.Task[None] | None = None
+        self._staged = 0
         self._workspace: Path | None = None
         self._restores = 0
 
@@ -252,9 +259,13 @@ class Checkpoint:
         behind, self._behind = self._behind, None
         if behind is not None:
             await behind
+        if (retaining := self._retaining) is not None:
+            await asyncio.wait({retaining})
+            retaining.result()
 
     async def history(self) -> Sequence[Generation]:
         """The readable generations of this action and version that may be loaded, oldest first."""
+        await self.flush()
         found = []
         for order in await self._orders():
             try:
@@ -301,10 +312,14 @@ class Checkpoint:
         if forgotten is not None:
             raise ForgottenAwait(task=self._keeper.task_name, where=forgotten.made_at)
 
+    def give_up(self) -> None:
+        """Stop what is still written behind."""
+        for task in (self._behind, self._retaining):
+            if task is not None:
+                task.cancel()
+
     def discard(self) -> None:
-        """Remove the attempt's directory, and stop what is still written behind."""
-        if self._behind is not None:
-            self._behind.cancel()
+        """Remove the attempt's directory. Blocks."""
         if self._workspace is not None:
             shutil.rmtree(self._workspace, ignore_errors=True)
 
@@ -313,14 +328,14 @@ class Checkpoint:
     def _sync(self, verb: str, work: Coroutine[Any, Any, T]) -> T:
         if running_loop() is not None:
             work.close()
-            raise BlockingCall(task=f"checkpoint.{verb}_sync", task_short=f"ctx().checkpoint.{verb}")
+            raise BlockingCall(task=f"checkpoint.{verb}_sync", instead=f"ctx().checkpoint.{verb}")
         return wait_for_loop(work, self._keeper.loop)
 
     async def _save(self, data: object, metadata: Mapping[str, Any] | None, wait: bool) -> Generation | None:
         self._keeper.check("checkpoint.save")
         self._savings = [s for s in self._savings if not s.begun]
-        await self.flush()
         ordinal, undelivered = self._keeper.begin_save()
+        await self.flush()
         prepared = await self._prepare(data, copy=not wait)
         kept = codec_for(Any, task="metadata").encode(dict(metadata or {})).tree
         work = self._write(prepared, kept, dict(metadata or {}), ordinal, tuple(undelivered))
@@ -336,9 +351,10 @@ class Checkpoint:
         if isinstance(data, os.PathLike):
             source = Path(data)
             if copy:
-                source = await anyio.to_thread.run_sync(_copy_of, source, self.path / f".staged-{self._saves}")
-            return _Prepared("directory" if source.is_dir() else "file", source=source)
-        if isinstance(data, str) and len(data) < 4096 and "\0" not in data and await anyio.Path(data).exists():
+                self._staged += 1
+                source = await anyio.to_thread.run_sync(_copy_of, source, self.path / f"staged-{self._staged}")
+            return _Prepared("directory" if source.is_dir() else "file", source=source, is_staged=copy)
+        if isinstance(data, str) and await anyio.to_thread.run_sync(_names_a_file, data):
             warnings.warn(f"checkpoint.save({data!r}) saves the str itself; pass a Path to save the file of that name", stacklevel=2)
         by_type = hasattr(type(data), "__pydantic_serializer__") or hasattr(type(data), "__dataclass_fields__")
         encoded = codec_for(type(data) if by_type else Any, task=f"checkpoint of {self._keeper.task_name}").encode(data)
@@ -360,7 +376,10 @@ class Checkpoint:
             await self._folder.create(f"{base}.json", _sealed(to_json(record)), sync=sync)
             generation = Generation(*order, size=size, digest=digest, created_at=instant(now), metadata=metadata)
             self._keeper.saved(generation)
-            await self._retain(order)
+            if prepared.is_staged and prepared.source is not None:
+                await anyio.to_thread.run_sync(_remove, prepared.source)
+            self._retaining = asyncio.create_task(self._retain(order))
+            self._retaining.add_done_callback(lambda task: task.cancelled() or task.exception())
             return generation
 
     async def _write_payload(self, base: str, prepared: _Prepared, record: dict[str, Any]) -> tuple[int, str]:
@@ -392,18 +411,23 @@ class Checkpoint:
         return written
 
     async def _retain(self, newest: Generation3) -> None:
-        """Delete what is older than the newest `keep` generations."""
-        if self._known is None:
-            self._known = await self._all_orders()
-        else:
-            self._known.append(newest)
-        pinned = self._keeper.pinned()
-        loadable = [o for o in sorted(self._known) if self._keeper.may_load(o)]
-        for order in loadable[: -self._keeper.keep]:
-            if order != pinned:
+        """Delete what is older than the newest `keep` generations. What the store does not let go of now is left to a later save."""
+        try:
+            if self._known is None:
+                self._known = await self._all_orders()
+            else:
+                self._known.append(newest)
+            pinned = self._keeper.pinned()
+            loadable = [o for o in sorted(self._known) if self._keeper.may_load(o)]
+            superfluous = [order for order in loadable[: -self._keeper.keep] if order != pinned]
+            if superfluous:
+                await self._keeper.before_delete()
+            for order in superfluous:
                 await self._folder.delete(f"{_name(order)}.json")
                 await self._folder.delete_tree(_name(order))
                 self._known.remove(order)
+        except (StoreError, RunError):  # the generation itself is saved; a journal that was lost says so to the body by other ways
+            return
 
     # loading
 
@@ -475,15 +499,13 @@ class Checkpoint:
             await anyio.to_thread.run_sync(partial(place.parent.mkdir, parents=True, exist_ok=True))
             if found.is_folder:
                 await anyio.to_thread.run_sync(partial(place.mkdir, exist_ok=True))
-            elif found.link is not None:
-                _check_link(found.path, found.link)
-                os.symlink(found.link, place)
-            else:
+            elif found.link is None:
                 streamed = await self._folder.get_file(f"{base}/{number:08}", place)
                 if (streamed.size, streamed.digest) != (found.size, found.digest):
                     reason = f"{base}: {found.path} does not match its digest"
                     raise CheckpointCorrupt(where=f"{self._folder.url}/{base}", reason=reason)
                 os.chmod(place, found.mode)
+        await anyio.to_thread.run_sync(_make_links, target, manifest.files)
 
     async def _decode(self, manifest: _Manifest, payload: Path, as_type: Any) -> Any:
         if manifest.kind == "directory":
@@ -524,6 +546,7 @@ class _Prepared:
     data: bytes = b""
     source: Path | None = None
     parts: Mapping[str, bytes] = field(default_factory=dict)
+    is_staged: bool = False
 
 
 async def newest_generation(folder: Folder, may_load: Callable[[Generation3], bool]) -> Generation3 | None:
@@ -600,7 +623,7 @@ def _scan(source: Path) -> list[_File]:
             relative = path.relative_to(source).as_posix()
             mode = path.lstat().st_mode
             if path.is_symlink():
-                _check_link(relative, os.readlink(path))
+                _check_link(source, path)
                 found.append(_File(relative, 0o777, link=os.readlink(path)))
             elif path.is_dir():
                 found.append(_File(relative, mode & 0o777, is_folder=True))
@@ -618,13 +641,34 @@ def _safe_parts(path: str) -> tuple[str, ...]:
     return parts
 
 
-def _check_link(path: str, link: str) -> None:
-    """A link has to stay inside the directory. Raises: StoreInvalid."""
-    depth = len(PurePosixPath(path).parts) - 1
-    for part in PurePosixPath(link).parts:
-        depth += -1 if part == ".." else 1
-        if depth < 0 or PurePosixPath(link).is_absolute():
-            raise StoreInvalid(where=path, reason=f"it is a link that leads out of the directory, to {link!r}")
+def _check_link(root: Path, path: Path) -> None:
+    """A link has to stay inside the directory, through whatever other links it goes. Raises: StoreInvalid."""
+    link = os.readlink(path)
+    if os.path.isabs(link) or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+        raise StoreInvalid(where=os.fspath(path), reason=f"it is a link that leads out of the directory, to {link!r}")
+
+
+def _make_links(target: Path, files: Iterable[_File]) -> None:
+    """Make the links of a restored directory: last, so that nothing is written through one. Raises: CheckpointCorrupt."""
+    links = {target.joinpath(*_safe_parts(found.path)): found.link for found in files if found.link is not None}
+    for place, link in links.items():
+        os.symlink(link, place)
+    try:
+        for place in links:
+            _check_link(target, place)
+    except StoreInvalid as error:
+        raise CheckpointCorrupt(where=error.where, reason=error.reason) from error
+
+
+def _names_a_file(text: str) -> bool:
+    return text != "" and len(text) < 4096 and "\0" not in text and os.path.exists(text)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _copy_of(source: Path, target: Path) -> Path:

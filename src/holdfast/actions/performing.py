@@ -720,6 +720,7 @@ class Action:
     async def _discard(self, scope: Scope) -> None:
         scope.ended = True
         if scope.checkpoint_if_used is not None and not scope.abandoned:
+            scope.checkpoint_if_used.give_up()
             await asyncio.to_thread(scope.checkpoint_if_used.discard)
 
     def abandon(self, status: Status) -> None:

@@ -246,6 +246,9 @@ class Scope:
         )
         self.runtime.warn(self.identify().name, NotDurable, text)
 
+    async def before_delete(self) -> None:
+        await self.runtime.barrier()
+
     def begin_save(self) -> tuple[int, Sequence[str]]:
         return self.rounds.saved(), sorted(self.undelivered)
 
