@@ -177,7 +177,9 @@ def hold(survivals: Iterable[Survival[list[Any]]], width: int) -> int:
         assert len({entry.what for entry in survival.entries if entry.what.startswith("drawn")}) == 1, survival
         state = survival.store.state_sync(RUN_NAME)
         final = completed(state)
-        for disk in survival.found:
+        for life, disk in enumerate(survival.found):
+            if not survival.crashes[life].power_cut and any(later.power_cut for later in survival.crashes[life + 1 :]):
+                continue  # a part of what is read there was never synced, and nobody was told of it
             for name, attempts in recorded_on(disk).items():
                 assert final[name] == attempts, f"{survival}: {state.actions[name].task_name} ran again"
         for action in state.actions.values():
