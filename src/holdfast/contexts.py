@@ -43,6 +43,9 @@ class Link(Protocol):
     loop: asyncio.AbstractEventLoop
 
     @property
+    def task_name(self) -> str: ...
+
+    @property
     def stopping(self) -> bool: ...
 
     @property
@@ -205,7 +208,7 @@ class TaskContext:
     def _sync(self, verb: str, work: Coroutine[Any, Any, T]) -> T:
         if running_loop() is not None:
             work.close()
-            raise BlockingCall(task=f"ctx().{verb}_sync", task_short=f"ctx().{verb}")
+            raise BlockingCall(task=f"ctx().{verb}_sync", instead=f"ctx().{verb}")
         return wait_for_loop(work, self._link.loop)
 
 

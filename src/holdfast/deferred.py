@@ -46,7 +46,11 @@ class Deferred(Coroutine[Any, Any, R_co]):
     def _enter(self) -> Coroutine[Any, Any, R_co]:
         if self.begun:
             raise self._used_again()
-        self._coroutine = self._begin()
+        try:
+            self._coroutine = self._begin()
+        except BaseException:  # refused, not forgotten
+            self._closed = True
+            raise
         return self._coroutine
 
     def __await__(self) -> Generator[Any, Any, R_co]:

@@ -229,7 +229,7 @@ class UnstableInput(IdentityError, TypeError):
 class AmbiguousKey(IdentityError, ValueError):
     """Two different inputs under one `key`."""
 
-    template = "{task}: key {key!r} stands for two different inputs; make the key tell them apart"
+    template = "{task}: key {key!r:.140} stands for two different inputs; make the key tell them apart"
     task: str
     key: str
 
@@ -305,7 +305,7 @@ class InvalidCall(Misuse, TypeError):
 class InvalidOption(Misuse, ValueError):
     """An option has a value that it can't have."""
 
-    template = "{option}={value!r}: {reason}"
+    template = "{option}={value!r:.200}: {reason}"
     option: str
     value: object
     reason: str
@@ -314,7 +314,7 @@ class InvalidOption(Misuse, ValueError):
 class InvalidName(Misuse, ValueError):
     """A name that can't stand in a path, or an existing name in another spelling."""
 
-    template = "{kind} {name!r} is not usable: {reason}"
+    template = "{kind} {name!r:.140} is not usable: {reason}"
     kind: str
     name: str
     reason: str
@@ -339,9 +339,9 @@ class NestedRun(Misuse, ValueError):
 class BlockingCall(Misuse, RuntimeError):
     """A call that would block the event loop of a run."""
 
-    template = "{task}: called plainly on the event loop of a run, it would block it; write `await {task_short}.call(...)`"
+    template = "{task}: called on the event loop of a run, it would block that loop; write `await {instead}(...)`"
     task: str
-    task_short: str
+    instead: str
 
 
 class NoLoop(Misuse, RuntimeError):
@@ -565,5 +565,5 @@ def translate_os_error(error: OSError, where: str | os.PathLike[str]) -> StoreEr
     if error.errno in _REFUSED:
         return StorePermission(where=place, reason=os.strerror(error.errno or 0))
     if error.errno in (errno.ENOTDIR, errno.EISDIR):
-        return StoreInvalid(where=place, reason=os.strerror(error.errno or 0))
+        return StoreInvalid(where=place, reason="a file stands where a folder has to be, or the other way; name another place")
     return StoreUnavailable(where=place, reason=error.strerror or str(error) or type(error).__name__)

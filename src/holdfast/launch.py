@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import nullcontext
@@ -11,7 +12,7 @@ from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypedDict, Typ
 
 from holdfast.actions.runtime import StopRequest
 from holdfast.bridge import portal_loop, running_loop, wait_for_loop
-from holdfast.contexts import Context
+from holdfast.contexts import Context, link_of
 from holdfast.errors import InvalidCall, InvalidContext, InvalidOption, NestedRun
 from holdfast.events import Event
 from holdfast.retries import Seconds, to_seconds
@@ -19,7 +20,7 @@ from holdfast.runs import Finished, Options, Resume, Run, Signals, open_run
 from holdfast.status import Status
 from holdfast.stores import Store
 from holdfast.tasks import Call, Task, no_loop
-from holdfast.telling import Observer
+from holdfast.telling import Observer, check_observers
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -152,14 +153,17 @@ class RunHandle(Generic[R_co]):
 
 async def _open(verb: str, call: Any, options: Mapping[str, Any]) -> tuple[Run | Finished, bool]:
     """Check everything before the call is used up, then open the run."""
-    if running_loop() is None:
-        raise no_loop(f"{verb}(...)")
     _check_call(verb, call)
-    running = Context.current().task_context
-    if running is not None:
+    try:
+        if running_loop() is None:
+            raise no_loop(f"{verb}(...)")
+        running = Context.current().task_context
+        if running is not None:
+            raise NestedRun(verb=verb, task=link_of(running).task_name)
+        checked, store = _checked(options), _store(options.get("store"))
+    except BaseException:  # refused, not forgotten
         call.close()
-        raise NestedRun(verb=verb, task=call.task.name)
-    checked, store = _checked(options), _store(options.get("store"))
+        raise
     opened = await open_run(call.take(), call.context, store.folder, checked)
     return opened, bool(options.get("handle_signals", True))
 
@@ -168,15 +172,17 @@ def _check_call(verb: str, call: object) -> None:
     """Raises: InvalidCall, telling what was given instead."""
     if isinstance(call, Call):
         if call.begun:
-            raise InvalidCall(verb=verb, got=f"a call of {call.task.name} that was used already")
+            raise InvalidCall(verb=verb, got=f"a call of {call.task.name} that was used already; call the task again")
         return
     if isinstance(call, Task):
-        raise InvalidCall(verb=verb, got=f"the task {call.name} itself: call it")
+        raise InvalidCall(verb=verb, got=f"the task {call.name} itself; call it")
     if asyncio.iscoroutine(call):
         name = getattr(call, "__qualname__", "?")
         call.close()
-        raise InvalidCall(verb=verb, got=f"a plain coroutine of {name}: decorate the function with @task")
-    raise InvalidCall(verb=verb, got=f"a {type(call).__name__} (a def task, called, gives its result: use `.call(...)`)")
+        raise InvalidCall(verb=verb, got=f"a plain coroutine of {name}; decorate the function with @task")
+    if inspect.isroutine(call):
+        raise InvalidCall(verb=verb, got=f"the function {call.__name__}; decorate it with @task, and call it")
+    raise InvalidCall(verb=verb, got=f"{call!r:.80}; a def task, called plainly, gives its result, so write {verb}(main.call(...))")
 
 
 def _store(where: Where | None) -> Store:
@@ -198,17 +204,28 @@ def _checked(options: Mapping[str, Any]) -> Options:
         raise InvalidOption(option="resume", value=resume, reason=f"choose one of {', '.join(get_args(Resume))}")
     if durability not in ("fsync", "flush"):
         raise InvalidOption(option="durability", value=durability, reason="choose 'fsync' or 'flush'")
-    context = options.get("custom_context")
-    for key, value in (context or {}).items():
-        if not isinstance(value, str):
-            raise InvalidContext(key=key, type_name=type(value).__name__)
+    context = _context_of(options.get("custom_context"))
     run_name, raw = options.get("run_name"), options.get("raw_data_path")
+    if raw is not None and not isinstance(raw, (str, PathLike)):
+        raise InvalidOption(option="raw_data_path", value=raw, reason="it takes a path or a URL")
     return Options(
         run_name=run_name,
         resume=resume,
-        observers=tuple(options.get("observers", ())),
+        observers=check_observers(options.get("observers", ())),
         sync=durability == "fsync",
         custom_context=context,
         raw_data_path=os.fspath(raw) if raw is not None else None,
         grace=to_seconds("grace", options.get("grace", DEFAULT_GRACE_SECONDS), allow_zero=True),
     )
+
+
+def _context_of(given: Any) -> Mapping[str, str] | None:
+    """Raises: InvalidOption, InvalidContext."""
+    if given is None:
+        return None
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+        raise InvalidOption(option="custom_context", value=given, reason="it takes a dict of names and str values")
+    for key, value in given.items():
+        if not isinstance(value, str):
+            raise InvalidContext(key=key, type_name=type(value).__name__)
+    return dict(given)

@@ -132,7 +132,7 @@ def _blocking(verb: str, work: Coroutine[Any, Any, T]) -> T:
     loop = running_loop()
     if loop is not None and loop is portal_loop():
         work.close()
-        raise BlockingCall(task=f"Store.{verb}_sync", task_short=f"store.{verb}")
+        raise BlockingCall(task=f"Store.{verb}_sync", instead=f"store.{verb}")
     return wait_for_loop(work, portal_loop())
 
 

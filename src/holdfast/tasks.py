@@ -190,7 +190,7 @@ class Task(Generic[P, R_co]):
             return wait_for_loop(call, scope.loop)
         if scope is not None or (loop is not None and hosts_run(loop)):
             call.close()
-            raise BlockingCall(task=self.name, task_short=self.__name__)
+            raise BlockingCall(task=self.name, instead=f"{self.__name__}.call")
         return wait_for_loop(call, portal_loop())
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -25,9 +25,23 @@ _log = logging.getLogger("holdfast")
 
 
 class Observer(Protocol):
-    """Is told of every event of a run: recorded ones once they are durable, live ones at once. `aclose()` is awaited, if it has one."""
+    """Is told of every recorded event of a run once it is durable; with an attribute `live = True` also of live events, at once.
+
+    At the run's end `aclose()` is awaited, if it has one.
+    """
 
     def on_event(self, event: Event, /) -> Awaitable[None] | None: ...
+
+
+def check_observers(given: Any) -> tuple[Observer, ...]:
+    """Raises: InvalidOption."""
+    if not isinstance(given, Iterable):
+        raise InvalidOption(option="observers", value=given, reason="it takes a list of observers")
+    observers = tuple(given)
+    for observer in observers:
+        if not callable(getattr(observer, "on_event", None)):
+            raise InvalidOption(option="observers", value=observer, reason="an observer has a method on_event(event)")
+    return observers
 
 
 class _Line:
@@ -35,6 +49,7 @@ class _Line:
 
     def __init__(self, observer: Observer, loop: asyncio.AbstractEventLoop) -> None:
         self.observer = observer
+        self.wants_live = bool(getattr(observer, "live", False))
         self.dropped = 0
         self.failed = 0
         self._loop = loop
@@ -43,6 +58,8 @@ class _Line:
         self._thread.start()
 
     def offer(self, event: Event) -> None:
+        if event.live and not self.wants_live:
+            return
         if self._queue.qsize() < QUEUE_LENGTH:
             self._queue.put(event)
         else:
@@ -80,12 +97,8 @@ class Telling:
     """All observers of a run."""
 
     def __init__(self, observers: Iterable[Observer]) -> None:
-        observed = list(observers)
-        for observer in observed:
-            if not callable(getattr(observer, "on_event", None)):
-                raise InvalidOption(option="observers", value=observer, reason="an observer has a method on_event(event)")
         loop = asyncio.get_running_loop()
-        self._lines = [_Line(observer, loop) for observer in observed]
+        self._lines = [_Line(observer, loop) for observer in observers]
 
     def __bool__(self) -> bool:
         return bool(self._lines)

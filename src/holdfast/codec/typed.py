@@ -139,7 +139,9 @@ class _Exact:
         try:
             self._adapter.validate_python((value,))
         except ValueError as error:
-            raise refusal(f"{name_of(type(value))} is not valid as {_shown(self.annotation)}") from error
+            raise refusal(
+                f"{name_of(type(value))} is not valid as {_shown(self.annotation)}; return what the annotation says, or change it"
+            ) from error
 
     @functools.cached_property
     def _adapter(self) -> TypeAdapter[tuple[Any]]:

@@ -34,7 +34,10 @@ def open_folder(url: str | os.PathLike[str], **options: Any) -> Folder:
         StoreInvalid: for what can't be a store, or can't be one in this version.
         InvalidOption: for an option that nobody reads.
     """
-    text = os.fspath(url)
+    given: Any = url  # whatever an untyped caller gives
+    text = os.fspath(given) if isinstance(given, os.PathLike) else given
+    if not isinstance(text, str):
+        raise StoreInvalid(where=repr(url), reason="it takes a path or a URL")
     scheme = _scheme_of(url)
     if scheme not in ("", "file", "memory"):
         raise StoreInvalid(where=text, reason=_why_not(scheme))

@@ -131,7 +131,7 @@ def _saved_before(run_name: str, folder: Folder, order: Order, action: ActionID,
     """Let an earlier attempt save. It lives on the portal's loop, since this frame may be on the loop of the test."""
     portal = portal_loop()
     if running_loop() is portal:
-        raise BlockingCall(task="task_context(checkpoint=...)", task_short="the test's loop")
+        raise BlockingCall(task="task_context(checkpoint=...)", instead="asyncio.to_thread")
     earlier = Attempt(_runtime(portal, run_name, folder), action, order, number, 0, Saves(None), None)
 
     async def save() -> Generation:
