@@ -74,6 +74,15 @@ async def ends_badly() -> None:
     raise ValueError
 
 
+def test_live_events_are_told_to_those_alone_that_ask_for_them() -> None:
+    class Quiet(Recorder):
+        live = False
+
+    quiet, recorder = Quiet(), Recorder()
+    observed([quiet, recorder])
+    assert [type(event) for event in quiet.events] == [type(event) for event in recorder.events if not event.live]
+
+
 def test_an_answer_from_record_is_told_live() -> None:
     async def run_twice() -> None:
         async with Store("memory://told-of-replays") as store:

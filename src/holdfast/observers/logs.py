@@ -76,6 +76,9 @@ class LogObserver:
         logger: Where to write; by default the logger `holdfast.events`.
     """
 
+    live = True
+    """Which run it is, and what is answered from record, are live events."""
+
     def __init__(self, logger: logging.Logger | None = None) -> None:
         self._log = logger if logger is not None else logging.getLogger("holdfast.events")
         self._run = NOTHING

@@ -153,6 +153,9 @@ class TerminalObserver:
         MissingExtra: `stream` is a terminal, and rich is not installed.
     """
 
+    live = True
+    """Bars move by live events."""
+
     def __init__(self, stream: TextIO | None = None) -> None:
         out: TextIO = stream or sys.stderr or io.StringIO()  # a program without a console has no stderr
         self._picture = Picture()

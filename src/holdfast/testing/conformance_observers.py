@@ -56,6 +56,8 @@ async def root() -> int:
 class Recorder:
     """Told of everything, and keeps it."""
 
+    live = True
+
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.is_closed = False
@@ -70,6 +72,8 @@ class Recorder:
 class Raiser:
     """Fails at every event, and at its end."""
 
+    live = True
+
     def __init__(self) -> None:
         self.told = 0
 
@@ -83,6 +87,8 @@ class Raiser:
 
 class Blocker:
     """Never returns from its first event, until it is freed."""
+
+    live = True
 
     def __init__(self) -> None:
         self.free = threading.Event()
