@@ -52,6 +52,7 @@ class _Line:
         self.wants_live = bool(getattr(observer, "live", False))
         self.dropped = 0
         self.failed = 0
+        self.given_up = False
         self._loop = loop
         self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="holdfast-observer", daemon=True)
@@ -75,7 +76,7 @@ class _Line:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while (event := self._queue.get()) is not None:
+        while (event := self._queue.get()) is not None and not self.given_up:
             try:
                 self._tell(event)
             except BaseException:  # an observer never fails the work: its failure is logged and counted
@@ -121,6 +122,7 @@ class Telling:
         aclose = getattr(line.observer, "aclose", None)
         if in_time and aclose is not None:
             await self._aclose(line, aclose)
+        line.given_up = not in_time
         if line.dropped or line.failed or not in_time:
             still = "" if in_time else ", and was still at work at the end"
             _log.warning("observer %r missed %d events, failed at %d%s", line.observer, line.dropped, line.failed, still)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from pathlib import Path
 
@@ -138,6 +139,25 @@ def test_blocking_observers_are_waited_for_all_at_once() -> None:
     finally:
         for blocker in blockers:
             blocker.free.set()
+
+
+def test_an_async_observer_that_never_returns_is_given_up_and_its_thread_ends() -> None:
+    class Sleeper:
+        def __init__(self) -> None:
+            self.told = 0
+
+        async def on_event(self, event: Event, /) -> None:
+            self.told += 1
+            await asyncio.Event().wait()
+
+    sleeper = Sleeper()
+    with patience(0.05):
+        assert observed([sleeper]) == EXPECTED
+    for thread in threading.enumerate():
+        if thread.name == "holdfast-observer":
+            thread.join(10)
+            assert not thread.is_alive()
+    assert sleeper.told == 1
 
 
 def test_the_end_of_an_observer_is_awaited_before_the_run_returns() -> None:
