@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Coroutine
+from typing import Any
 
 from holdfast.clocks import clock
 from holdfast.retries import Rate
@@ -20,14 +22,15 @@ class Limit:
         self._begun: deque[float] = deque(maxlen=rate.count if rate is not None else 0)
         self._turn = asyncio.Lock()
 
-    async def begin(self) -> None:
+    def begin(self) -> Coroutine[Any, Any, object]:
         """Wait until one more attempt may begin."""
+        return self.proceed() if self._rate is None else self._begin_at(self._rate)
+
+    async def _begin_at(self, rate: Rate) -> None:
         await self.proceed()
-        if self._rate is None:
-            return
         try:
             async with self._turn:
-                while len(self._begun) == self._rate.count and (wait := self._begun[0] + self._rate.per - clock().now()) > 0:
+                while len(self._begun) == rate.count and (wait := self._begun[0] + rate.per - clock().now()) > 0:
                     await clock().sleep(wait)
                 self._begun.append(clock().now())
         except BaseException:
@@ -39,10 +42,12 @@ class Limit:
         if self._free is not None:
             self._free.release()
 
-    async def proceed(self) -> None:
+    def proceed(self) -> Coroutine[Any, Any, object]:
         """Take the slot again."""
-        if self._free is not None:
-            await self._free.acquire()
+        return self._free.acquire() if self._free is not None else _nothing()
+
+
+async def _nothing() -> None: ...
 
 
 class Slot:

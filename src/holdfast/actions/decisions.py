@@ -21,6 +21,9 @@ class Anew:
     """A first asking, or a new one: new retries, a new total timeout."""
 
 
+ANEW = Anew()
+
+
 @dataclass(frozen=True, slots=True)
 class GoOn:
     """The present asking goes on, after `next_at` where there is one."""
@@ -52,7 +55,7 @@ def asked(record: Record | None, parent_try: int | None, policy: Policy) -> Aske
         policy: The task's.
     """
     if record is None:
-        return Anew()
+        return ANEW
     if record.status is Status.COMPLETED:
         return Replay() if record.version == policy.version else Anew()
     ended_as = record.attempt.status if record.attempt is not None else None

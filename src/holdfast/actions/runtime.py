@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -113,13 +113,12 @@ class Runtime:
 
     async def commit(self, event: Event) -> None:
         """Record an event, and return when it is durable."""
-        if self.journal is not None:
-            await self.journal.commit(event)
+        self.append(event)
+        await self.barrier()
 
-    async def barrier(self) -> None:
+    def barrier(self) -> Coroutine[Any, Any, None]:
         """Return when all that was appended is durable."""
-        if self.journal is not None:
-            await self.journal.barrier()
+        return self.journal.barrier() if self.journal is not None else _nothing()
 
     def warn(self, action: str, category: type[Warning], text: str) -> None:
         """Warn, and keep the warning as an event."""
@@ -167,6 +166,9 @@ class Runtime:
             return False
         self._context_changed.add(task)
         return True
+
+
+async def _nothing() -> None: ...
 
 
 def _code(definition: Definition) -> object:
