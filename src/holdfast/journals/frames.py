@@ -2,17 +2,29 @@
 
 A segment is one header line, then frames. A frame is one header line and the lines of its events, written as one group::
 
-    {"holdfast": "1.0", "segment": 2, "epoch": 2, "owner": "…", "previous": 1, "host": "…", "pid": 7, "boot": "…", "started": 1763770000.0}
+    {
+        "holdfast": "1.0",
+        "segment": 2,
+        "epoch": 2,
+        "owner": "…",
+        "previous": 1,
+        "host": "…",
+        "pid": 7,
+        "boot": "…",
+        "started": 1763770000.0,
+        "check": "…",
+    }
     {"frame": 0, "length": 57, "prev": "…", "digest": "…", "seals": [[1, 4711, "…"]]}
     {"e": "attempt_started", "action": "…", "at": 1763770000.1, "number": 1, "epoch": 2}
 
-`prev` is the digest of the frame before (of the header line, for the first), so frames can be neither dropped, moved nor swapped unseen.
+`check` is a digest of what stands before it on its line. `prev` is the digest of the frame before (of the header line, for the first), so
+frames can be neither dropped, moved nor swapped unseen.
 `seals` in a segment's first frame record the valid length and last digest of every older segment: bytes behind them are never read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -23,6 +35,7 @@ from holdfast.events import Event, decode_event
 
 MAJOR, MINOR = 1, 0
 _FRAME_START = b'{"frame":'
+_CHECK = b',"check":"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +61,18 @@ class Header:
     started: float
 
     def to_line(self) -> bytes:
-        return (
-            to_json(
-                {
-                    "holdfast": f"{MAJOR}.{MINOR}",
-                    "segment": self.segment,
-                    "epoch": self.epoch,
-                    "owner": self.owner,
-                    "previous": self.previous,
-                    "host": self.host,
-                    "pid": self.pid,
-                    "boot": self.boot,
-                    "started": self.started,
-                }
-            )
-            + b"\n"
+        return checked_line(
+            {
+                "holdfast": f"{MAJOR}.{MINOR}",
+                "segment": self.segment,
+                "epoch": self.epoch,
+                "owner": self.owner,
+                "previous": self.previous,
+                "host": self.host,
+                "pid": self.pid,
+                "boot": self.boot,
+                "started": self.started,
+            }
         )
 
 
@@ -105,6 +115,16 @@ def segment_key(number: int) -> str:
     return f"journal/{number:020}.jsonl"
 
 
+def checked_line(record: Mapping[str, Any]) -> bytes:
+    """A header's line: the record, and the digest of it, so that a changed byte shows before there is a frame that names it."""
+    body = to_json(record)[:-1]
+    return b'%b%b%b"}\n' % (body, _CHECK, _check(body))
+
+
+def _check(body: bytes) -> bytes:
+    return blake2b(body, digest_size=8).hexdigest().encode()
+
+
 def header_digest(line: bytes) -> str:
     return blake2b(line, digest_size=16).hexdigest()
 
@@ -142,6 +162,9 @@ def parse_header(data: bytes, where: str, number: int) -> Header:
         raise JournalDamaged(where=where, segment=number, offset=0, reason="its first line can't be read") from error
     if major > MAJOR:
         raise JournalTooNew(where=where, found=str(record["holdfast"]), known=f"{MAJOR}.{MINOR}")
+    body, _, check = line.rpartition(_CHECK)
+    if check != _check(body) + b'"}':
+        raise JournalDamaged(where=where, segment=number, offset=0, reason="its first line does not match its digest")
     try:
         header = Header(
             segment=int(record["segment"]),
