@@ -2,18 +2,7 @@
 
 A segment is one header line, then frames. A frame is one header line and the lines of its events, written as one group::
 
-    {
-        "holdfast": "1.0",
-        "segment": 2,
-        "epoch": 2,
-        "owner": "…",
-        "previous": 1,
-        "host": "…",
-        "pid": 7,
-        "boot": "…",
-        "started": 1763770000.0,
-        "check": "…",
-    }
+    {"holdfast": "1.0", "segment": 2, "epoch": 2, "owner": "…", "previous": 1, …, "started": 1763770000.0, "check": "…"}
     {"frame": 0, "length": 57, "prev": "…", "digest": "…", "seals": [[1, 4711, "…"]]}
     {"e": "attempt_started", "action": "…", "at": 1763770000.1, "number": 1, "epoch": 2}
 
