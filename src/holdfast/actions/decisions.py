@@ -83,6 +83,9 @@ class Conclusion:
     abandoned: bool = False
 
 
+_COMPLETED = Conclusion(Status.COMPLETED, Status.COMPLETED)
+
+
 def conclude(outcome: Outcome, policy: Policy, failures: int, jitter: float, stopped_as: Status | None) -> Conclusion:
     """Decide what the end of an attempt means.
 
@@ -95,7 +98,7 @@ def conclude(outcome: Outcome, policy: Policy, failures: int, jitter: float, sto
     """
     match outcome:
         case Value():
-            return Conclusion(Status.COMPLETED, Status.COMPLETED)
+            return _COMPLETED
         case Error(error):
             return _failed(Status.FAILED, Status.FAILED, error, policy, failures, jitter)
         case Ended() | Abandoned():

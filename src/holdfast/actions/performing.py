@@ -18,7 +18,7 @@ from holdfast.actions.runtime import Runtime, StopRequest
 from holdfast.actions.scopes import Generation3, Saves, Scope
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
 from holdfast.blobs import Blobs
-from holdfast.checkpoints import newest_generation
+from holdfast.checkpoints import newest_generation, newest_of_version
 from holdfast.clocks import clock
 from holdfast.codec import INLINE_LIMIT, Codec, decode_error, encode_error, from_json, parts_of, to_json
 from holdfast.contexts import Context
@@ -325,8 +325,8 @@ class Action:
         self._failures = 0
         self._asked_at = 0.0
         self._present_try = 0
-        self._saves = Saves(None)
-        self._id = self._action_id()
+        self._saves: Saves | None = None
+        self._id: ActionID | None = None
 
     @property
     def policy(self) -> Policy:
@@ -336,10 +336,12 @@ class Action:
     def task_name(self) -> str:
         return self.policy.name
 
-    def _action_id(self) -> ActionID | None:
-        if self.place is None:
-            return None
-        return ActionID(self.name, self.runtime.run_name, self.parent.identify() if self.parent is not None else None)
+    def _scope_of(self, number: int) -> Scope:
+        if self._saves is None:
+            self._saves = Saves(None)
+        if self._id is None and self.place is not None:
+            self._id = ActionID(self.name, self.runtime.run_name, self.parent.identify() if self.parent is not None else None)
+        return Attempt(self.runtime, self._id, self.order, number, self._present_try, self._saves, self.parent)
 
     def begin(self, call: object) -> Awaitable[Any]:
         """Run attempts until there is an outcome: in the present task, where `call` is that task's own coroutine, else in a new one."""
@@ -366,9 +368,7 @@ class Action:
             while True:
                 if next_at is not None or slot is not None or self.policy.timeout.total is not None or self.runtime.stop is not None:
                     await self._wait_for_turn(next_at, slot)
-                scope = self._scope = Attempt(
-                    self.runtime, self._id, self.order, number, self._present_try, self._saves, self.parent
-                )  # fmt: skip
+                scope = self._scope = self._scope_of(number)
                 scope.slot = slot
                 self._concluded = False
                 try:
@@ -401,6 +401,8 @@ class Action:
             await self._refuse(decision)
         self._present_try, self._failures, self._asked_at = record.present_try, record.failures, record.asked_at
         self._saves = Saves(await self._base(record))
+        if self._saves.base is not None and record.version != self.policy.version:
+            self._saves.newest = await self._newest_of_this_version(self._saves.base)
         if isinstance(decision, Anew):
             self._failures, self._asked_at = 0, clock().now()
             self._present_try += 1
@@ -426,6 +428,12 @@ class Action:
                 bare=self.place.bare,
                 group=self.context.group,
             )
+        )
+
+    async def _newest_of_this_version(self, base: Generation3) -> Generation3 | None:
+        assert self.runtime.folder is not None
+        return await newest_of_version(
+            self.runtime.folder.child(f"actions/{self.name}/checkpoints"), self.policy.version, lambda found: found <= base
         )
 
     async def _base(self, record: Record) -> Generation3 | None:
@@ -500,7 +508,7 @@ class Action:
         """Run one attempt to its end, children included. The second part names the timeout that passed, or is empty."""
         scope.capsule = capsule = self._capsule(scope)
         if self.place is not None:
-            base = self._saves.base if scope.number > 0 else None
+            base = scope.saves.base if scope.number > 0 else None
             self.runtime.append(
                 AttemptStarted(action=self.name, at=clock().now(), number=scope.number, epoch=self.runtime.epoch, base=base)
             )  # fmt: skip
