@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -28,14 +30,31 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 def wait_for_loop(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
     """Run `work` on `loop`, which lives in another thread, and block for its result. An interrupt cancels the work first."""
-    future = asyncio.run_coroutine_threadsafe(work, loop)
+    future = asyncio.run_coroutine_threadsafe(_carried(work), loop)
     try:
-        return future.result()
+        result = future.result()
     except FutureCancelled:
         raise asyncio.CancelledError from None
     except BaseException:
         future.cancel()
         raise
+    if isinstance(result, _Leaving):
+        raise result.cause
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """The work ended by what ends a process. Raised on the loop it would end the loop, so it is carried to the thread that waits."""
+
+    cause: SystemExit | KeyboardInterrupt
+
+
+async def _carried(work: Coroutine[Any, Any, T]) -> T | _Leaving:
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as cause:
+        return _Leaving(cause)
 
 
 class _Portal:
@@ -51,7 +70,9 @@ class _Portal:
     def _run(self, started: threading.Event) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.call_soon(started.set)
-        self.loop.run_forever()
+        while True:
+            with suppress(SystemExit, KeyboardInterrupt):  # a task's: it is for the thread that waits for that task
+                self.loop.run_forever()
 
 
 _portal: _Portal | None = None
