@@ -483,6 +483,52 @@ def test_the_last_frame_of_the_newest_segment_alone_may_be_torn() -> None:
 # readers
 
 
+class Interrupted(LocalFolder):
+    """A folder whose reader is held up once, behind the first segment that it reads."""
+
+    def __init__(self, disk: Disk, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(disk, "/run", "memory:", run=at_once)
+        self._meanwhile: Callable[[], Awaitable[object]] | None = meanwhile
+
+    async def get(self, key: str) -> bytes:
+        data = await super().get(key)
+        if self._meanwhile is not None:
+            meanwhile, self._meanwhile = self._meanwhile, None
+            await meanwhile()
+        return data
+
+
+def test_a_reader_that_is_overtaken_by_a_take_over_reads_no_two_ends_of_one_segment() -> None:
+    """The old owner's last bytes come, and their end is recorded, while it is between the two segments."""
+
+    async def overtake() -> None:
+        disk = MemoryDisk()
+        created, go_on = asyncio.Event(), asyncio.Event()
+        old, _ = await own(folder_on(disk))
+        await old.commit(note("one"))
+
+        async def wait() -> None:
+            created.set()
+            await go_on.wait()
+
+        taking = asyncio.create_task(own(Paused(disk, wait, after=True)))
+        await created.wait()
+
+        async def overtaken() -> None:
+            with pytest.raises(RunFenced):
+                await old.commit(note("two"))
+            go_on.set()
+            new, _ = await taking
+            await new.commit(note("three"))
+            await new.aclose()
+
+        assert await read(Interrupted(disk, overtaken)) in (["one", "two"], ["one", "two", "three"])
+        assert await read(folder_on(disk)) == ["one", "two", "three"]
+        old.abandon()
+
+    asyncio.run(overtake())
+
+
 def test_a_reader_beside_owners_that_come_and_go_reads_a_beginning_of_the_truth() -> None:
     """Owners in one thread, each fencing the one before; a reader in another: what it reads is never torn, and never taken back."""
     disk, over = MemoryDisk(), threading.Event()
