@@ -555,6 +555,18 @@ async def newest_generation(folder: Folder, may_load: Callable[[Generation3], bo
     return max(orders, default=None)
 
 
+async def newest_of_version(folder: Folder, version: str | None, may_load: Callable[[Generation3], bool]) -> Generation3 | None:
+    """The newest generation that a task of this version may load: one whose manifest can't be read says so when it is loaded."""
+    orders = [o for entry in await folder.list("") if (o := _order(entry.name)) is not None and may_load(o)]
+    for order in sorted(orders, reverse=True):
+        try:
+            if _understand(order, _unsealed(await folder.get(f"{_name(order)}.json"))).version == version:
+                return order
+        except (ObjectMissing, ValueError, KeyError, TypeError, IndexError):
+            continue
+    return None
+
+
 def latest_checkpoint(
     root: str | os.PathLike[str], glob_pattern: str = "**/last.ckpt", *, key: Callable[[Path], Any] | None = None
 ) -> Path | None:
