@@ -13,10 +13,10 @@ from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypedDict, Typ
 from holdfast.actions.runtime import StopRequest
 from holdfast.bridge import portal_loop, running_loop, wait_for_loop
 from holdfast.contexts import Context, link_of
-from holdfast.errors import InvalidCall, InvalidContext, InvalidOption, NestedRun
+from holdfast.errors import BlockingCall, InvalidCall, InvalidContext, InvalidOption, NestedRun
 from holdfast.events import Event
 from holdfast.retries import Seconds, to_seconds
-from holdfast.runs import Finished, Options, Resume, Run, Signals, open_run
+from holdfast.runs import Finished, Options, Resume, Run, Signals, hosts_run, open_run
 from holdfast.status import Status
 from holdfast.stores import Store
 from holdfast.tasks import Call, Task, no_loop
@@ -76,8 +76,12 @@ async def run(call: Call[R], /, **options: Unpack[RunOptions]) -> R:
 def run_sync(call: Call[R], /, **options: Unpack[RunOptions]) -> R:
     """`run`, for sync code and notebooks: blocks for the result. Raises: as `run`."""
     _check_call("run_sync", call)
-    if running_loop() is None:
+    loop = running_loop()
+    if loop is None:
         return asyncio.run(run(call, **options))
+    if hosts_run(loop) and Context.current().task_context is None:
+        call.close()
+        raise BlockingCall(task="run_sync(...)", instead="run")
     return wait_for_loop(run(call, **options), portal_loop())
 
 
