@@ -101,6 +101,8 @@ def test_beside_a_run_on_the_same_loop_it_is_refused_too(tmp_path: Path) -> None
         await GATE["began"].wait()
         with pytest.raises(BlockingCall, match=r"await leaf\.call"):
             leaf(1)
+        with pytest.raises(BlockingCall, match=r"run_sync\(\.\.\.\): .*write `await run\(\.\.\.\)`"):
+            run_sync(leaf_async(1), store=tmp_path, run_name="other")
         GATE["release"].set()
         await running
         assert leaf(1) == 2  # the run is over, and nothing would be stalled
