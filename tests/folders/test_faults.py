@@ -33,7 +33,14 @@ def test_each_write_goes_through_its_steps_in_order() -> None:
     disk = CrashDisk(made(MemoryDisk()))
     folder = folder_on(disk)
     folder.create_sync("a", b"")
-    assert disk.operations == ["write_new store/.tmp-*", "sync store/.tmp-*", "link store/a", "unlink store/.tmp-*", "sync_folder store"]
+    assert disk.operations == [
+        "write_new store/.tmp-*",
+        "sync store/.tmp-*",
+        "link store/a",
+        "unlink store/.tmp-*",
+        "sync_folder store",
+        "sync_folder ",
+    ]
     disk.operations.clear()
     folder.put_sync("a", b"")
     assert disk.operations == ["write_new store/.tmp-*", "sync store/.tmp-*", "rename store/a", "sync_folder store"]
@@ -56,6 +63,7 @@ def test_each_new_folder_is_synced_where_its_name_stands() -> None:
         "sync_folder store/a/b",
         "sync_folder store/a",
         "sync_folder store",
+        "sync_folder ",
     ]
     disk.operations.clear()
     folder.put_sync("a/b/d", b"")

@@ -106,6 +106,17 @@ def test_a_synced_write_vouches_for_folders_that_were_made_without_sync() -> Non
         assert folder_on(disk.power_cut(random.Random(seed))).get_sync("x/y/synced") == b"1"
 
 
+def test_a_synced_write_vouches_for_the_stores_own_folder_and_those_above_that_a_killed_process_made() -> None:
+    for at in range(1, 20):
+        inner = MemoryDisk()
+        try:
+            folder_on(CrashDisk(inner, at=at, when="before")).put_sync("x/y", b"1")
+        except SimulatedCrash:
+            folder_on(inner).put_sync("x/y", b"2")
+        for seed in range(10):
+            assert folder_on(inner.power_cut(random.Random(seed))).get_sync("x/y") in (b"1", b"2"), f"killed at {at}, seed {seed}"
+
+
 @pytest.mark.parametrize("when", ["before", "after", "torn"])
 def test_create_is_whole_or_absent_wherever_the_power_goes(when: When) -> None:
     for at in range(1, 20):

@@ -42,7 +42,7 @@ class LocalFolder:
         self._disk = disk
         self._root = root.rstrip("/") or "/"
         self._top = self._root
-        self._durable: set[str] = set()  # folders at or below `_top` whose names this process has synced, or knows to be synced
+        self._durable: set[str] = set()  # folders whose names this process has synced
         self._run = run
 
     def child(self, prefix: str) -> LocalFolder:
@@ -234,7 +234,7 @@ class LocalFolder:
         if folder == self._top and posixpath.basename(folder) == IGNORED_BY_GIT:
             self._disk.write_new(f"{folder}/.gitignore", b"*\n").close()
         if not folder.startswith(f"{self._top}/"):
-            self._disk.sync_folder(parent)  # the store's own folder and those above it: once, and `_sync_names` does not look there
+            self._disk.sync_folder(parent)  # the store's own folder and those above it, at once: a later write may come without `sync`
 
     def _sync_names(self, folder: str) -> None:
         """Make the names in `folder` durable, and those of the folders on the way to it.
@@ -243,9 +243,12 @@ class LocalFolder:
         so each is synced once by every process that relies on it.
         """
         self._disk.sync_folder(folder)
-        while folder != self._top and folder not in self._durable:
-            parent: str = posixpath.dirname(folder)
-            self._disk.sync_folder(parent)
+        while folder not in self._durable and (parent := posixpath.dirname(folder)) != folder:
+            if folder.startswith(f"{self._top}/"):
+                self._disk.sync_folder(parent)
+            else:
+                with contextlib.suppress(OSError):  # above the store we may not be allowed to look, and most of it is not ours
+                    self._disk.sync_folder(parent)
             self._durable.add(folder)
             folder = parent
 
