@@ -115,7 +115,7 @@ class Keeper(Protocol):
         ...
 
     async def before_save(self) -> None:
-        """Return when the attempt's start is durable."""
+        """Return when the attempt's start is durable, and the calls that it has under way."""
         ...
 
     def begin_save(self) -> tuple[int, Sequence[str]]:

@@ -229,7 +229,7 @@ class Scope:
     async def before_save(self) -> None:
         if not self.runtime.durable:
             self._warn_once_that_nothing_is_kept()
-        elif self._saved == 0:
+        elif self._saved == 0 or self.undelivered:  # what the manifest says of calls under way means nothing without their record
             await self.runtime.barrier()
 
     def _warn_once_that_nothing_is_kept(self) -> None:

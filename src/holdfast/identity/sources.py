@@ -29,11 +29,20 @@ _DOCUMENTED: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 def _parsed(function: Callable[..., Any]) -> ast.AST | None:
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        tree = _parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError, ValueError):
         return None
     node = tree.body[0] if tree.body else None
     return node if isinstance(node, _DOCUMENTED) else None  # a lambda stands in a longer line
+
+
+def _parse(source: str) -> ast.Module:
+    """Python's parser can't be entered twice: where a collected object's finalizer formats a traceback meanwhile, 3.11 and 3.12 raise
+    SystemError (gh-106905), and the next try is good."""
+    try:
+        return ast.parse(source)
+    except SystemError:
+        return ast.parse(source)
 
 
 _SILENT_FIELDS: Final = frozenset({"decorator_list", "type_comment", "kind", "type_ignores"})
