@@ -228,15 +228,22 @@ class Fold:
 
     def _tell_parent(self, record: Record) -> None:
         if record.status in _OUTCOMES and (parent := self.actions.get(record.parent)) is not None:
-            parent.fruitful = True
+            self._bear_fruit(parent)
             record.failed_in = parent.present_try
+
+    def _bear_fruit(self, record: Record | None) -> None:
+        """Something became durable in this attempt, and so in those that wait for it: none of them is a crash loop."""
+        while record is not None and not record.fruitful:
+            record.fruitful = True
+            record = self.actions.get(record.parent)
 
     def _task_seen(self, event: TaskSeen) -> None:
         self.sources[event.task] = event.source
 
     def _saved(self, event: CheckpointSaved) -> None:
         if (record := self.actions.get(event.action)) is not None:
-            record.saved, record.fruitful = event, True
+            record.saved = event
+            self._bear_fruit(record)
 
     def _set_aside(self, event: CheckpointsSetAside) -> None:
         if (record := self.actions.get(event.action)) is not None:

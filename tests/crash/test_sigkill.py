@@ -21,7 +21,7 @@ RIGHT = {
     "paid": "bank 301",
     "epochs": [1001, 1002, 1003, 1004],
 }
-MOST_LINES = 15
+MOST_LINES = 8
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,11 @@ class Life:
     result: dict[str, Any] | None
 
 
-def live(place: Path, seed: int, lines: int | None) -> Life:
-    """Run the program, and kill it once it has printed `lines` lines; with None, let it end."""
+def live(place: Path, seed: int, seen: set[str], lines: int | None, *, fresh: bool) -> Life:
+    """Run the program, and kill it once it has printed `lines` lines, or with `fresh` so many that no life before printed.
+
+    With None, let it end.
+    """
     command = [sys.executable, "-W", "error", str(PROGRAM), str(place / "store"), str(place / "ledger"), str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -43,7 +46,8 @@ def live(place: Path, seed: int, lines: int | None) -> Life:
             if line.startswith("result "):
                 process.wait()
                 return Life(count, json.loads(line.removeprefix("result ")))
-            count += 1
+            count += not fresh or line not in seen
+            seen.add(line)
             if count == lines:
                 process.kill()
                 break
@@ -77,9 +81,14 @@ def kill_until(place: Path, kills: int, seed: int) -> None:
     """One program after the other, each killed again and again until it gets through, `kills` times in all."""
     rng, killed, number = random.Random(seed), 0, 0
     while killed < kills:
-        here = place / str(number)
+        here, seen = place / str(number), set[str]()
         here.mkdir()
-        while (life := live(here, seed, rng.randint(1, MOST_LINES) if killed < kills else None)).result is None:
+        while True:
+            # most lives get something new done: ten in a row that don't are a crash loop, and rightly refused
+            lines = rng.randint(1, MOST_LINES) if killed < kills else None
+            life = live(here, seed, seen, lines, fresh=rng.random() < 0.8)
+            if life.result is not None:
+                break
             killed += 1
         hold_to_the_laws(here, life.result)
         number += 1

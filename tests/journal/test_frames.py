@@ -71,7 +71,8 @@ def test_any_changed_byte_is_damage_with_its_place_or_drops_the_last_frame_alone
     groups: list[list[bytes]], sealed: list[Seal], draw: st.DataObject
 ) -> None:
     data, ends = written(groups, sealed)
-    offset, mask = draw.draw(st.integers(0, len(data) - 1)), draw.draw(st.integers(1, 255))
+    borders = [end + side for end in ends for side in (-1, 0) if end + side < len(data)]
+    offset, mask = draw.draw(st.integers(0, len(data) - 1) | st.sampled_from(borders)), draw.draw(st.integers(1, 255))
     changed = bytearray(data)
     changed[offset] ^= mask
     if groups and offset >= ends[-2]:
