@@ -28,6 +28,7 @@ from holdfast.codec import Codec, from_json, to_json
 from holdfast.contexts import TRACE_KEYS, Context
 from holdfast.engines.local import LocalEngine
 from holdfast.errors import (
+    HoldfastError,
     InputsChanged,
     InvalidName,
     InvalidOption,
@@ -42,7 +43,6 @@ from holdfast.errors import (
     RunNotFound,
     RunStopped,
     StoreError,
-    StoreUnavailable,
 )
 from holdfast.events import AttemptEnded, Event, RunOpened
 from holdfast.folders.protocol import Folder, Hold
@@ -58,6 +58,8 @@ R = TypeVar("R")
 Resume = Literal["auto", "never", "must", "restart", "takeover"]
 
 INBOX_SECONDS: Final = 0.25
+UNFINISHED_LOOKED_AT: Final = 20
+"""A run without a name looks at so many earlier ones of its task for unfinished runs of the same call."""
 FORMAT: Final = "1.0"
 LOCK: Final = "owner.lock"
 
@@ -169,8 +171,11 @@ async def _check_spelling(store: Folder, run_name: str) -> None:
 
 def new_name(task: str) -> str:
     """A readable, sortable, unique name for a run."""
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", task.rpartition(":")[2].rpartition(".")[2] or task).strip("-")[:40] or "run"
-    return f"{instant(clock().now()):%Y%m%d-%H%M%S}-{slug}-{secrets.token_hex(3)}"
+    return f"{instant(clock().now()):%Y%m%d-%H%M%S}-{_slug(task)}-{secrets.token_hex(3)}"
+
+
+def _slug(task: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", task.rpartition(":")[2].rpartition(".")[2] or task).strip("-")[:40] or "run"
 
 
 # opening
@@ -218,9 +223,37 @@ async def open_run(order: Order, context: Context, store: Folder, options: Optio
         raise
     if finished is not None:
         await run.close()
+        _log.info("run %r in %s: from record", run_name, store.url)
         return finished
-    _log.info("run %r in %s: %s", run_name, store.url, "new" if is_new else f"continued, {done} actions on record")
+    hint = await _unfinished_hint(store, asked_now) if options.run_name is None else ""
+    _log.info("run %r in %s: %s%s", run_name, store.url, "new" if is_new else f"continued, {done} actions on record", hint)
     return run
+
+
+async def _unfinished_hint(store: Folder, begun: Asked) -> str:
+    """Name earlier runs of the same call, begun without a name and not COMPLETED: somebody may have meant to go on with one."""
+    alike = re.compile(rf"\d{{8}}-\d{{6}}-{re.escape(_slug(begun.task))}-[0-9a-f]{{6}}")
+    names = [e.name for e in await store.list("runs") if alike.fullmatch(e.name) and e.name != begun.run_name]
+    unfinished = []
+    for name in names[-UNFINISHED_LOOKED_AT:]:
+        try:
+            incarnation = await newest_incarnation(store, name)
+            known = await read_asked(incarnation)
+            if (known.task, known.inputs) == (begun.task, begun.inputs) and not await _is_completed(incarnation, known):
+                unfinished.append(repr(name))
+        except HoldfastError:
+            continue  # what can't be read now is no hint
+    if not unfinished:
+        return ""
+    return f"; unfinished runs of the same call: {', '.join(unfinished)} (pass one as run_name to go on with it)"
+
+
+async def _is_completed(incarnation: Folder, known: Asked) -> bool:
+    state = Fold()
+    for event in (await read_journal(incarnation)).events_naming(known.root):
+        state.fold(event)
+    record = state.actions.get(known.root)
+    return record is not None and record.status is Status.COMPLETED
 
 
 def _asked(order: Order, context: Context, run_name: str, options: Options) -> Asked:
@@ -570,7 +603,7 @@ class Run:
                     if entry.name not in self._seen:
                         self._seen.add(entry.name)
                         self._obey(from_json(await self.folder.get(f"inbox/_control/{entry.name}")))
-            except StoreUnavailable as error:
+            except (StoreError, ValueError) as error:  # also what is no control at all: one bad file must not end the watch
                 _log.warning("run %r: the inbox can't be read just now: %s", self.runtime.run_name, error)
             except RunFenced as error:
                 self._lose(error)
@@ -580,8 +613,8 @@ class Run:
         held = await self.folder.hold(LOCK, who_am_i())
         self._hold = None if isinstance(held, bytes) else held
 
-    def _obey(self, control: Mapping[str, Any]) -> None:
-        if control.get("epoch") != self.runtime.epoch:
+    def _obey(self, control: object) -> None:
+        if not isinstance(control, dict) or control.get("epoch") != self.runtime.epoch:
             return
         if control.get("verb") == "stop":
             self.request(StopRequest(Status.STOPPED, "stop was asked for"))
