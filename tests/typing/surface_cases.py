@@ -133,6 +133,8 @@ async def checkpoints(checkpoint: Checkpoint, generation: Generation) -> None:
     assert_type(await checkpoint.save(b"x"), Generation)
     assert_type(await checkpoint.save(Model(score=1), metadata={"step": 3}, wait=True), Generation)
     assert_type(await checkpoint.history(), Sequence[Generation])
+    mood: TypeAdapter[Literal["good", "bad"]] = TypeAdapter(Literal["good", "bad"])
+    assert_type(await checkpoint.load(mood), Literal["good", "bad"] | None)
     assert_type(checkpoint.load_sync(), Path | None)
     assert_type(checkpoint.load_sync(Model), Model | None)
     assert_type(checkpoint.save_sync(b"x"), Generation)
@@ -152,9 +154,6 @@ async def inside(context: TaskContext) -> None:
     assert_type(await context.uuid(), UUID)
     assert_type(await context.random(), float)
     assert_type(await context.record(lambda: 3), int)
-    assert_type(await context.receive("approval", Model, timeout=timedelta(days=1)), Model)
-    mood: TypeAdapter[Literal["good", "bad"]] = TypeAdapter(Literal["good", "bad"])
-    assert_type(await context.receive("mood", mood), Literal["good", "bad"])
     with hf.custom_context(tenant="arxiv"), hf.group("shards"):
         assert_type(hf.get_custom_context(), Mapping[str, str])
     hf.custom_context(tenant=3)  # type: ignore[arg-type]
