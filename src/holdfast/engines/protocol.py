@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from holdfast.attempts import Outcome
 from holdfast.contexts import Link
@@ -12,8 +13,8 @@ from holdfast.orders import Capsule, Order
 class Engine(Protocol):
     """Executes attempts. It neither retries nor times out: that is the near side's."""
 
-    async def run(self, order: Order, capsule: Capsule, link: Link) -> Outcome:
-        """Run one attempt to its outcome.
+    def run(self, order: Order, capsule: Capsule, link: Link) -> Coroutine[Any, Any, Outcome]:
+        """Run one attempt to its outcome. A coroutine function.
 
         Cancelled, it stops the body and gives `Ended`; where the body can't be stopped, `Abandoned`, at once.
         """
