@@ -200,7 +200,7 @@ def test_an_owner_that_was_fenced_raises_it_and_the_new_owner_ends_the_run() -> 
     assert asyncio.run(main()) == [1, 2]
     statuses = [a.status for action in memory_store(disk).state_sync("it").actions.values() for a in action.attempts]
     assert statuses.count(Status.COMPLETED) == 3, "one outcome of each action, whoever ran it"
-    assert statuses.count(Status.CRASHED) >= 2, "what the fenced owner left was ended by the new one"
+    assert statuses.count(Status.CRASHED) >= 1, "what the fenced owner left was ended by the new one"
 
 
 class CancelsInTheSync:
