@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "holdfast"
 
 # A name stands for its module, or for a package with all that is in it, unless a part of the package is named as well.
 _FLOORS = """
-    errors status identity rounds retries progress costs
+    frozen errors status identity rounds retries progress costs
     clocks limits bridge deferred
     codec events telling states
     folders.protocol folders.threads folders.disk folders.memory folders.local folders.remote folders.opening folders

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from holdfast.contexts import Context, Link, TaskContext, put, take_back
+from holdfast.frozen import Frozen
 from holdfast.orders import Capsule, Order
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(Frozen):
     """The body returned."""
 
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Error:
+class Error(Frozen):
     """The body raised."""
 
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Frozen):
     """The body was ended from outside: by cancellation, or by an exception (`SystemExit`, `KeyboardInterrupt`) that is for the process."""
 
     cause: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class Abandoned:
+class Abandoned(Frozen):
     """The body could not be stopped, and goes on for nobody."""
 
     cause: BaseException

@@ -41,6 +41,7 @@ from holdfast.errors import (
     StoreInvalid,
 )
 from holdfast.folders.protocol import Folder
+from holdfast.frozen import Frozen
 
 T = TypeVar("T")
 Type: TypeAlias = type[T] | TypeAdapter[T]
@@ -129,8 +130,7 @@ class Keeper(Protocol):
     def warn(self, category: type[Warning], text: str) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
+class _File(Frozen):
     """One entry of a saved directory: a file (its payload's number), a link (its target) or an empty directory."""
 
     path: str
@@ -141,8 +141,7 @@ class _File:
     is_folder: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Manifest:
+class _Manifest(Frozen):
     """What makes a generation visible."""
 
     generation: Generation

@@ -7,17 +7,16 @@ fields are passed over, and an unknown kind becomes an `Unknown`, which no fold 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
 from datetime import datetime
 from typing import Any, ClassVar
 
 from holdfast.clocks import instant
 from holdfast.codec import to_json
+from holdfast.frozen import MISSING, Frozen
 from holdfast.status import Status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Frozen, kw_only=True):
     """Something that happened to an action. `live` ones are told to observers and never recorded."""
 
     kind: ClassVar[str] = ""
@@ -32,8 +31,7 @@ class Event:
         return instant(self.at)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSeen(Event):
+class TaskSeen(Event, kw_only=True):
     """A task was asked for the first time in this ownership: which function it is, and a digest of its source."""
 
     kind: ClassVar[str] = "task_seen"
@@ -42,8 +40,7 @@ class TaskSeen(Event):
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActionAsked(Event):
+class ActionAsked(Event, kw_only=True):
     """A body asked for an action, for the first time or anew. A new asking has new retries and a new total timeout.
 
     `first` names the action of occurrence 0 among equal calls, where this is a later one; `round` counts the saves that the parent
@@ -62,8 +59,7 @@ class ActionAsked(Event):
     group: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptStarted(Event):
+class AttemptStarted(Event, kw_only=True):
     """An attempt began. `base` is the newest checkpoint generation of earlier owners that it may load."""
 
     kind: ClassVar[str] = "attempt_started"
@@ -72,8 +68,7 @@ class AttemptStarted(Event):
     base: tuple[int, int, int] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptEnded(Event):
+class AttemptEnded(Event, kw_only=True):
     """An attempt ended as `status`, and left its action as `then`. `value` and `error` are encoded; `blob` names a large value.
 
     `replayed` and `orphaned` name children: answered from record, and recorded but not asked for by the body that COMPLETED.
@@ -93,8 +88,7 @@ class AttemptEnded(Event):
     orphaned: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActionEnded(Event):
+class ActionEnded(Event, kw_only=True):
     """An action ended, or was suspended, with no attempt under way."""
 
     kind: ClassVar[str] = "action_ended"
@@ -102,8 +96,7 @@ class ActionEnded(Event):
     error: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointSaved(Event):
+class CheckpointSaved(Event, kw_only=True):
     """A note that a generation became visible. The manifest in the store is the truth."""
 
     kind: ClassVar[str] = "checkpoint_saved"
@@ -112,8 +105,7 @@ class CheckpointSaved(Event):
     digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointsSetAside(Event):
+class CheckpointsSetAside(Event, kw_only=True):
     """Generations from `since` on rest on a wrong answer and are not loaded again; calls like `first` are rounds of a loop."""
 
     kind: ClassVar[str] = "checkpoints_set_aside"
@@ -122,8 +114,7 @@ class CheckpointsSetAside(Event):
     first: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Warned(Event):
+class Warned(Event, kw_only=True):
     """Something that a person should know. `category` is the name of the warning's class."""
 
     kind: ClassVar[str] = "warned"
@@ -131,16 +122,14 @@ class Warned(Event):
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progressed(Event):
+class Progressed(Event, kw_only=True):
     """The last values of an attempt's bars: name to (n, total or None, started, updated)."""
 
     kind: ClassVar[str] = "progressed"
     bars: Mapping[str, tuple[float, float | None, float, float]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOpened(Event):
+class RunOpened(Event, kw_only=True):
     """This process became the owner of the run, whose root is `action`; `recorded` of its actions are COMPLETED on record."""
 
     kind: ClassVar[str] = "run_opened"
@@ -152,8 +141,7 @@ class RunOpened(Event):
     recorded: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Continued(Event):
+class Continued(Event, kw_only=True):
     """An action that an earlier process left without an outcome goes on, in the same asking."""
 
     kind: ClassVar[str] = "continued"
@@ -161,8 +149,7 @@ class Continued(Event):
     task: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticked(Event):
+class Ticked(Event, kw_only=True):
     """A bar moved."""
 
     kind: ClassVar[str] = "ticked"
@@ -172,8 +159,7 @@ class Ticked(Event):
     total: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed(Event):
+class Replayed(Event, kw_only=True):
     """An action was answered from its record, without running."""
 
     kind: ClassVar[str] = "replayed"
@@ -182,8 +168,7 @@ class Replayed(Event):
     status: Status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unknown(Event):
+class Unknown(Event, kw_only=True):
     """An event of a newer version: kept, told, and never folded."""
 
     kind: ClassVar[str] = "unknown"
@@ -210,8 +195,8 @@ class _Shape:
 
     def __init__(self, cls: type[Event]) -> None:
         self.cls = cls
-        self.names = tuple(f.name for f in fields(cls))
-        self.restore = {f.name: _RESTORE[str(f.type)] for f in fields(cls) if str(f.type) in _RESTORE}
+        self.names = tuple(field.name for field in cls.__fields__)
+        self.restore = {field.name: _RESTORE[field.annotation] for field in cls.__fields__ if field.annotation in _RESTORE}
         self._tree: Callable[[Event], dict[str, Any]] | None = None
 
     def tree(self, event: Event) -> dict[str, Any]:
@@ -224,10 +209,10 @@ class _Shape:
 def _compiled(cls: type[Event]) -> Callable[[Event], dict[str, Any]]:
     """Write out a function for one kind: three events are written for each step, and a loop over their fields takes three times as long."""
     lines = ["def tree(event):", f" record = {{'e': {cls.kind!r}}}"]
-    for field in fields(cls):
+    for field in cls.__fields__:
         assert field.default is MISSING or not field.default
         given = "" if field.default is MISSING else "if value is not None: " if field.default is None else "if value: "
-        written = "value._value_" if field.type == "Status" else "value"
+        written = "value._value_" if field.annotation == "Status" else "value"
         lines += [f" value = event.{field.name}", f" {given}record[{field.name!r}] = {written}"]
     scope: dict[str, Any] = {}
     exec("\n".join([*lines, " return record"]), scope)  # names of fields only, as dataclasses do

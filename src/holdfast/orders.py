@@ -8,18 +8,18 @@ from __future__ import annotations
 import importlib
 from base64 import b32encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
 from holdfast.codec import Codec, codec_for
 from holdfast.errors import InvalidTask
+from holdfast.frozen import Frozen
 from holdfast.identity import Signature
 from holdfast.retries import Rate, Retry, Timeout
 
 
-@dataclass(frozen=True, slots=True)
-class ActionID:
+class ActionID(Frozen):
     """The place of an action in its run.
 
     Attributes:
@@ -33,8 +33,7 @@ class ActionID:
     parent: ActionID | None
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Frozen):
     """What `@task(...)` says about attempts and recording."""
 
     name: str

@@ -7,16 +7,16 @@ A fresh bar shows 0 %, a full one 100 %, and no bar shows more or less.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from holdfast.errors import InvalidOption
+from holdfast.frozen import Frozen
 
 _ROUNDING = 1e-9
 """Ten steps of 0.1 add up to a little less than 1, and are 100 %."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(Frozen):
     """How far something has come.
 
     Attributes:

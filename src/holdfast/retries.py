@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Final, TypeAlias, cast
 
 from holdfast.errors import IdentityError, InvalidOption, Misuse, NonRetryable, ValueNotKept
+from holdfast.frozen import Frozen
 
 Seconds: TypeAlias = float | timedelta
 RetryOn: TypeAlias = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool | Seconds]
@@ -155,15 +156,13 @@ class Rate:
         object.__setattr__(self, "concurrency", limit)
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(Frozen):
     """Try again after so many seconds."""
 
     delay_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(Frozen):
     """The error is the outcome. `final`: also for every later resume, as `NonRetryable` is."""
 
     final: bool

@@ -9,7 +9,8 @@ another save, proves the doubt right and is refused. (guarantees.md, "Equal call
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from holdfast.frozen import Frozen
 
 
 class Doubted(Exception):
@@ -20,8 +21,7 @@ class Doubted(Exception):
         self.first = first
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(Frozen):
     """A recorded call of an action: `first` names its occurrence 0, `round` counts the saves before it."""
 
     name: str
@@ -30,8 +30,7 @@ class Made:
     round: int
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed:
+class Resumed(Frozen):
     """What a loaded state had been given: per loop the occurrences to skip, and the calls that were made in one round only."""
 
     ordinal: int

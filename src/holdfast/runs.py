@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version as installed_version
 from types import FrameType
@@ -46,6 +46,7 @@ from holdfast.errors import (
 )
 from holdfast.events import AttemptEnded, Event, RunOpened
 from holdfast.folders.protocol import Folder, Hold
+from holdfast.frozen import Frozen
 from holdfast.identity import action_name, check_name
 from holdfast.journals.reading import Read, read_journal
 from holdfast.journals.writing import Journal, boot_id, confirm, take_over
@@ -68,8 +69,7 @@ _INCARNATION = re.compile(r"\d{6}")
 _loops: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Frozen):
     """What `run(...)` was told, checked."""
 
     run_name: str | None = None
@@ -81,8 +81,7 @@ class Options:
     grace: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Frozen):
     """The root call as it is written down in run.json, once. `inputs` is what is compared, `arguments` say which of them differs."""
 
     run_name: str
@@ -181,8 +180,7 @@ def _slug(task: str) -> str:
 # opening
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Frozen):
     """The run has its result on record."""
 
     value: Any

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from holdfast.clocks import instant
 from holdfast.codec import codec_for, decode_error, parts_of
+from holdfast.frozen import Frozen
 from holdfast.orders import ActionID
 from holdfast.progress import Bar
 from holdfast.states import Attempt, Fold, Record
@@ -17,15 +17,13 @@ from holdfast.status import Status, shown_status
 Owner: TypeAlias = Literal["live", "gone", "unknown"]
 
 
-@dataclass(frozen=True, slots=True)
-class LargeValue:
+class LargeValue(Frozen):
     """Stands for a recorded value that lies in a blob of its own, and was not read."""
 
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptState:
+class AttemptState(Frozen):
     """One attempt. Times are aware, in UTC."""
 
     number: int
@@ -36,8 +34,7 @@ class AttemptState:
     abandoned: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ActionState:
+class ActionState(Frozen):
     """One action.
 
     Attributes:
@@ -105,8 +102,7 @@ class Actions(Mapping[str, ActionState]):
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class RunSummary:
+class RunSummary(Frozen):
     """A run in a list of runs. `status` is as shown: CRASHED, where nobody runs what has no end."""
 
     run_name: str
@@ -116,7 +112,6 @@ class RunSummary:
     ended_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
 class RunState(RunSummary):
     """All about a run.
 

@@ -124,7 +124,7 @@ def round_trip(value: Any, annotation: Any, **options: Any) -> Any:
         (Item | Model, MODEL),
         (tuple[Item, ...], (ITEM,)), (Batch, Batch([ITEM])), (Model, MODEL), (Colour, Colour.RED), (Level, Level.LOW), (str | Colour,
         Colour.BLUE),
-        (str | Colour, "blue"), (dict[Colour, int], {Colour.RED: 1}), (set[Colour], set(Colour)), (Row, Row("a", 0.5)),
+        (str | Colour, "blue"), (dict[Colour, int], {Colour.RED: 1}), (set[Colour], {Colour.RED}), (Row, Row("a", 0.5)),
         (list[Row], [Row("a", 0.5)]), (Options, {"depth": 1, "rows": [Row("a", 0.5)]}), (list[Options], [{"depth": 2}]),
         (Options | None, None),
         (Sequence[int], [1]), (Sequence[int], (1,)), (Mapping[str, Item], {"a": ITEM}), (Item, Item("a", float("nan"))), (Remembering,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
 from holdfast.errors import CrashLoop, OutcomeUnknown, TaskError, TaskTimedOut
+from holdfast.frozen import Frozen
 from holdfast.orders import Policy
 from holdfast.retries import Again, decide
 from holdfast.states import Record
@@ -16,28 +16,24 @@ _UNKNOWN_ENDS = frozenset({Status.CRASHED, Status.STOPPED, Status.CANCELLED, Sta
 _FAILURES = frozenset({Status.FAILED, Status.TIMED_OUT})
 
 
-@dataclass(frozen=True, slots=True)
-class Anew:
+class Anew(Frozen):
     """A first asking, or a new one: new retries, a new total timeout."""
 
 
 ANEW = Anew()
 
 
-@dataclass(frozen=True, slots=True)
-class GoOn:
+class GoOn(Frozen):
     """The present asking goes on, after `next_at` where there is one."""
 
     next_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(Frozen):
     """The recorded outcome is the answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Frozen):
     """It fails without another attempt."""
 
     error: TaskError
@@ -71,8 +67,7 @@ def asked(record: Record | None, parent_try: int | None, policy: Policy) -> Aske
     return GoOn(record.next_at)
 
 
-@dataclass(frozen=True, slots=True)
-class Conclusion:
+class Conclusion(Frozen):
     """How an attempt ended, and where that leaves its action. `error` is what its caller gets, where it is not asked again."""
 
     status: Status

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from holdfast.blobs import Blobs
@@ -14,6 +13,7 @@ from holdfast.engines.protocol import Engine
 from holdfast.errors import CodeChanged, DuplicateTask
 from holdfast.events import Event, TaskSeen, Warned
 from holdfast.folders.protocol import Folder
+from holdfast.frozen import Frozen
 from holdfast.identity import source_digest
 from holdfast.journals.writing import Journal
 from holdfast.limits import Limit, Slot
@@ -22,8 +22,7 @@ from holdfast.states import Fold
 from holdfast.status import Status
 
 
-@dataclass(frozen=True, slots=True)
-class StopRequest:
+class StopRequest(Frozen):
     """The run was asked to end: as what, and why."""
 
     status: Status

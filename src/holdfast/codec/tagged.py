@@ -25,7 +25,6 @@ import uuid
 import zoneinfo
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any, Final
@@ -34,6 +33,7 @@ from pydantic_core import TzInfo
 
 from holdfast.codec.refusals import Refused, Spelled, Unreadable
 from holdfast.codec.wire import to_json
+from holdfast.frozen import Frozen
 from holdfast.identity import module_name
 
 INLINE_LIMIT: Final = 64 * 1024
@@ -42,8 +42,7 @@ _LONG_INT: Final = 4096  # bits; Python refuses to parse decimal integers of mor
 TAG: Final = "$"
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(Frozen):
     """A value as a JSON-ready tree, and the binary parts that it refers to, by sha256."""
 
     tree: Any
@@ -77,8 +76,7 @@ Tagger = Callable[[Any, Sink, int], Any]
 Untagger = Callable[[Mapping[str, Any], Parts], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(Frozen):
     """Types that are found by a predicate, how they are written, and the tags by which they are read."""
 
     matches: Callable[[type], bool]

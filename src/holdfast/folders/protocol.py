@@ -8,13 +8,13 @@ When `put`, `create` or `put_file` returns, the object is whole and, with `sync=
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from holdfast.frozen import Frozen
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+
+class Entry(Frozen):
     """One name directly below a listed prefix."""
 
     name: str
@@ -22,8 +22,7 @@ class Entry:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Streamed:
+class Streamed(Frozen):
     """What a file was when it passed: bytes and sha256 (hex)."""
 
     size: int

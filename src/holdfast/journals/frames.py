@@ -14,21 +14,20 @@ frames can be neither dropped, moved nor swapped unseen.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 from holdfast.codec import from_json, to_json
 from holdfast.errors import JournalDamaged, JournalTooNew
 from holdfast.events import Event, decode_event
+from holdfast.frozen import Frozen
 
 MAJOR, MINOR = 1, 0
 _FRAME_START = b'{"frame":'
 _CHECK = b',"check":"'
 
 
-@dataclass(frozen=True, slots=True)
-class Seal:
+class Seal(Frozen):
     """The recorded end of a segment: everything up to `length` is valid and ends with the frame of `digest`."""
 
     segment: int
@@ -36,8 +35,7 @@ class Seal:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Frozen):
     """Who opened a segment."""
 
     segment: int
@@ -65,8 +63,7 @@ class Header:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Frozen):
     """One group of events as found: its place, and the digest that the next frame names."""
 
     index: int
@@ -87,8 +84,7 @@ class Frame:
                 yield decode_event(from_json(line))
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(Frozen):
     """A segment as read: what is valid of it, and what the next frame has to go on from."""
 
     header: Header

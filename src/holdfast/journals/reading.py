@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from holdfast.errors import JournalDamaged, ObjectMissing
 from holdfast.events import Event
 from holdfast.folders.protocol import Folder
+from holdfast.frozen import Frozen
 from holdfast.journals.frames import Header, Seal, Segment, parse, parse_sealed, segment_key
 
 _SEGMENT = re.compile(r"(\d{20})\.jsonl")
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(Frozen):
     """A journal as read: its segments in order, the ends on record, and how long each file was."""
 
     segments: tuple[Segment, ...]
