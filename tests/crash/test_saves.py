@@ -77,16 +77,16 @@ def hold(survivals: Iterable[Survival[int]]) -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 def test_an_acknowledged_save_is_loaded_wherever_the_process_is_killed(program: object) -> None:
-    hold(crash_everywhere(program.call, step=7, ledger=ledger))  # type: ignore[attr-defined]
+    hold(crash_everywhere(program.call, step=13, ledger=ledger))  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 def test_an_acknowledged_save_is_loaded_whatever_the_disk_forgets(program: object) -> None:
-    hold(power_cuts(program.call, range(40), ledger=ledger))  # type: ignore[attr-defined]
+    hold(power_cuts(program.call, range(25), ledger=ledger))  # type: ignore[attr-defined]
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 def test_an_acknowledged_save_is_loaded_in_a_thousand_histories(program: object) -> None:
     hold(crash_everywhere(program.call, ledger=ledger))  # type: ignore[attr-defined]
-    hold(power_cuts(program.call, range(40, 1040), ledger=ledger))  # type: ignore[attr-defined]
+    hold(power_cuts(program.call, range(25, 1025), ledger=ledger))  # type: ignore[attr-defined]
