@@ -559,10 +559,11 @@ class Run:
 
     def request(self, stop: StopRequest) -> None:
         """Ask the run to end: `ctx().stopping` first, then cancellation, and after the grace without those that did not end."""
-        if self.runtime.stop is not None or self._main is None or self._main.done():
+        if self.runtime.stop is not None or self._over.done():
             return
         self.runtime.stop = stop
-        self._main.cancel()
+        if self._main is not None:  # else it is about to begin, and sees that it need not
+            self._main.cancel()
         self._patience = self.runtime.loop.call_later(self.runtime.grace, self._give_up)
 
     def request_from_thread(self, stop: StopRequest) -> None:

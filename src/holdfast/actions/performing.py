@@ -293,8 +293,8 @@ class Action:
     """One asking of an action: its attempts up to an outcome."""
 
     __slots__ = (
-        "_asked_at", "_codec", "_concluded", "_decision", "_failures", "_id", "_present_try", "_record", "_saves", "_scope", "context",
-        "name", "order", "parent", "place", "runtime", "task",
+        "_asked_at", "_codec", "_concluded", "_decision", "_failures", "_given_up", "_id", "_present_try", "_record", "_saves", "_scope",
+        "_waits", "context", "name", "order", "parent", "place", "runtime", "task",
     )  # fmt: skip
 
     name: str
@@ -322,6 +322,8 @@ class Action:
         self._decision = decision
         self._scope: Scope | None = None
         self._concluded = False
+        self._given_up = False
+        self._waits = False
         self._failures = 0
         self._asked_at = 0.0
         self._present_try = 0
@@ -354,6 +356,9 @@ class Action:
 
     async def perform(self) -> Any:
         """Run attempts until there is an outcome, and return or raise it."""
+        if self.parent is not None:
+            self.parent.check(f"a call of {self.policy.name}")
+        cancels = _cancels()
         self.runtime.live[self.name] = self
         if self.parent is not None:
             self.parent.children[self.name] = self
@@ -377,14 +382,25 @@ class Action:
                     if slot is not None:
                         slot.pause()
                 outcome, conclusion = await self._conclude(scope, outcome, timeout)
-                if conclusion.then is not Status.RETRYING:
+                if conclusion.then is not Status.RETRYING or self._given_up:
                     return _given(outcome, conclusion, is_durable=self.runtime.durable)
+                if _cancels() > cancels:  # while the attempt wound up, or by a body that made another error of it
+                    raise asyncio.CancelledError
                 number += 1
                 self._failures += 1
                 self._present_try += 1
                 next_at = clock().now() + (conclusion.delay or 0.0)
+        except asyncio.CancelledError:
+            self._end_waiting()
+            raise
         finally:
             self._leave()
+
+    def _end_waiting(self) -> None:
+        """End an action that was cancelled where no attempt was under way, and none is to follow."""
+        if self._waits and self.place is not None and self.runtime.lost is None:
+            self.runtime.append(ActionEnded(action=self.name, at=clock().now(), then=self.runtime.stopped_as or Status.CANCELLED))
+        self._waits = False
 
     def _leave(self) -> None:
         """Be in flight no more. An abandoned action has left before, and another asking may have come in its place."""
@@ -399,6 +415,7 @@ class Action:
         decision = self._decision
         if isinstance(decision, Refuse) and not await self._was_fruitful(decision):
             await self._refuse(decision)
+        self._waits = not isinstance(decision, Anew)
         self._present_try, self._failures, self._asked_at = record.present_try, record.failures, record.asked_at
         self._saves = Saves(await self._base(record))
         if self._saves.base is not None and record.version != self.policy.version:
@@ -414,6 +431,7 @@ class Action:
     def _note_asked(self) -> None:
         if self.place is None:
             return
+        self._waits = True
         self.runtime.append(
             ActionAsked(
                 action=self.name,
@@ -480,6 +498,7 @@ class Action:
         except TimeoutError:
             if slot is not None:
                 slot.pause()
+            self._waits = False
             error = self._timed_out("total")
             tree, _ = encode_error(error, task=self.policy.name)
             await self.runtime.commit(ActionEnded(action=self.name, at=clock().now(), then=Status.TIMED_OUT, error=tree))
@@ -487,9 +506,6 @@ class Action:
         except asyncio.CancelledError:
             if slot is not None:
                 slot.pause()
-            then = self.runtime.stopped_as or Status.CANCELLED
-            if self.place is not None and self.runtime.lost is None:
-                self.runtime.append(ActionEnded(action=self.name, at=clock().now(), then=then))
             raise
 
     def _total_left(self) -> float | None:
@@ -507,6 +523,7 @@ class Action:
     async def _attempt(self, scope: Scope) -> tuple[Outcome, str]:
         """Run one attempt to its end, children included. The second part names the timeout that passed, or is empty."""
         scope.capsule = capsule = self._capsule(scope)
+        self._waits = False
         if self.place is not None:
             base = scope.saves.base if scope.number > 0 else None
             self.runtime.append(
@@ -591,6 +608,8 @@ class Action:
             return outcome
         try:
             await checkpoint.finish()
+        except asyncio.CancelledError as cause:
+            return Ended(cause) if isinstance(outcome, Value) else outcome
         except Exception as error:
             if isinstance(outcome, Value):
                 return Error(error)
@@ -681,6 +700,7 @@ class Action:
             self.runtime.append(progress)
         event = self._end_event(scope, conclusion, value)
         scope.ended = self._concluded = True
+        self._waits = conclusion.then is Status.RETRYING
         self.runtime.append(event)
 
     def _end_event(self, scope: Scope, conclusion: Conclusion, value: tuple[Any, str]) -> AttemptEnded:
@@ -733,16 +753,22 @@ class Action:
 
     def abandon(self, status: Status) -> None:
         """Record the end of an action that can't be stopped: what it still does counts for nothing."""
-        scope = self._scope
+        self._given_up, scope = True, self._scope
         if scope is None or self._concluded or self.runtime.lost is not None:
             return
         scope.abandoned = True
         for child in list(scope.children.values()):
             child.abandon(status)
-        self._concluded = True
+        self._concluded, self._waits = True, False
         if self.place is not None:
             self.runtime.append(self._end_event(scope, Conclusion(status, status, abandoned=True), (None, "")))
         self._leave()
+
+
+def _cancels() -> int:
+    """How often the present task was asked to end, and did not take it back."""
+    present = asyncio.current_task()
+    return present.cancelling() if present is not None else 0
 
 
 def _is_done(scope: Scope, outcome: Outcome) -> bool:

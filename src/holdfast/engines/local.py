@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any, Final
 
-from holdfast.attempts import Abandoned, Outcome, run_async, run_sync
+from holdfast.attempts import Abandoned, Ended, Outcome, run_async, run_sync
 from holdfast.bridge import Threads
 from holdfast.contexts import Link
 from holdfast.orders import Capsule, Order
@@ -31,7 +31,10 @@ class LocalEngine:
         return run_async(order, capsule, link) if order.definition.is_async else self._run_in_thread(order, capsule, link)
 
     async def _run_in_thread(self, order: Order, capsule: Capsule, link: Link) -> Outcome:
-        await self._slots.acquire()
+        try:
+            await self._slots.acquire()
+        except asyncio.CancelledError as cause:
+            return Ended(cause)
         self._in_threads.add(id(capsule))
         copied = copy_context()
         future = asyncio.wrap_future(self._threads.submit(lambda: copied.run(run_sync, order, capsule, link)))
