@@ -202,8 +202,6 @@ class Task(Generic[P, R_co]):
     def _bind(self, obj: object, owner: type[Any] | None) -> Any:
         if obj is None:
             return self
-        if obj is owner:
-            raise InvalidTask(what=f"@classmethod over the task {self.name}", reason="make it a method, or a function that takes the class")
         return type(self)(self.definition, (obj,))
 
     # what makes it a function to `inspect`, so that frameworks see its parameters and its colour
@@ -343,6 +341,8 @@ def _check_function(fn: Any, is_named: bool) -> None:
         raise InvalidTask(what=what, reason="a task is a function")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise InvalidTask(what=what, reason="a generator has no single result to record; return a list, or make each item a call")
+    if _takes_its_class(fn):
+        raise InvalidTask(what=f"{what}, a @classmethod,", reason="make it a method, or a function that takes the class")
     if is_named:
         return
     if isinstance(fn, functools.partial) or getattr(fn, "__name__", "<lambda>") == "<lambda>":
@@ -353,6 +353,14 @@ def _check_function(fn: Any, is_named: bool) -> None:
             f"it closes over {', '.join(closes)}; give it name= (what it closes over is then part of its inputs), or pass it as an argument"
         )
         raise InvalidTask(what=what, reason=reason)
+
+
+def _takes_its_class(fn: Any) -> bool:
+    """Whether a function in a class body is about to become a classmethod, which from Python 3.13 on no longer asks what it wraps."""
+    code = getattr(fn, "__code__", None)
+    around = str(getattr(fn, "__qualname__", "")).rpartition(".")[0]
+    in_class = bool(around) and not around.endswith("<locals>")
+    return in_class and code is not None and code.co_argcount > 0 and code.co_varnames[0] == "cls"
 
 
 def _policy(base: Policy, options: Mapping[str, Any]) -> Policy:

@@ -58,7 +58,7 @@ def classmethod_over_a_task() -> None:
         (lambda: task(functools.partial(numbers), name="n"), "generator"),  # type: ignore[call-overload]
         (lambda: task(classmethod(plain)), "a classmethod.*plain function or method"),  # type: ignore[arg-type]
         (lambda: task(staticmethod(plain)), "a staticmethod.*plain function or method"),
-        (classmethod_over_a_task, "@classmethod over the task t.*method"),
+        (classmethod_over_a_task, "make, a @classmethod,.*make it a method"),
         (lambda: task(Thing), "Thing.*a task is a function"),
         (lambda: task(3), "3.*a task is a function"),  # type: ignore[call-overload]
         (lambda: task("name"), "name.*a task is a function"),  # type: ignore[call-overload]
