@@ -73,4 +73,6 @@ class Slot:
     async def proceed(self) -> None:
         """Take the slot again."""
         await self._limit.proceed()
+        if self._held:  # two calls that were made at once came back at once
+            self._limit.pause()
         self._held = True

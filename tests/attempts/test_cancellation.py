@@ -182,3 +182,30 @@ def test_a_handle_cancels_a_run_that_has_not_begun_yet() -> None:
 
     asyncio.run(main())
     assert ends_of("returns_at_once") == [(Status.CANCELLED, [])]
+
+
+@task
+async def answers(number: int) -> int:
+    return number
+
+
+@task
+def takes_any_error_for_an_answer() -> list[object]:
+    did.append("began")
+    release.wait(20)
+    try:
+        return [answers.sync(1)]
+    except Exception as error:
+        return [type(error).__name__]
+
+
+def test_what_a_body_makes_of_calls_that_a_stop_refused_is_no_result() -> None:
+    async def main() -> None:
+        handle = await start(takes_any_error_for_an_answer.call(), run_name="it", store=memory_store(disk), grace=20)
+        await until(lambda: did)
+        asyncio.get_running_loop().call_soon(release.set)
+        await handle.stop()
+
+    asyncio.run(main())
+    assert ends_of("takes_any_error_for_an_answer") == [(Status.STOPPED, [Status.STOPPED])]
+    assert asyncio.run(run(takes_any_error_for_an_answer.call(), run_name="it", store=memory_store(disk))) == [1]

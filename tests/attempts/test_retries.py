@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from holdfast import NonRetryable, Retry, RunState, Status, ctx, run, start, task
-from holdfast.errors import CrashLoop, RunStopped
+from holdfast.errors import CrashLoop, InvalidOption, RunStopped, Unrebuildable
 from holdfast.folders.memory import MemoryDisk
 from holdfast.testing.clocks import Clock, no_backoff
 from holdfast.testing.stores import memory_store
@@ -303,3 +305,23 @@ def test_an_attempt_that_recorded_something_breaks_a_crash_loop(what: str) -> No
         assert image is not None
         disk = image
     assert len([entry for entry in did if isinstance(entry, int)]) == 5
+
+
+def breaks(error: Exception) -> bool:
+    raise RuntimeError("the predicate is wrong")
+
+
+@task(retries=Retry(3, retry_on=breaks))
+async def asks_a_broken_predicate() -> None:
+    raise ConnectionError("no")
+
+
+@pytest.mark.parametrize(("action", "raised"), [("ignore", InvalidOption), ("error", Unrebuildable)])
+def test_an_attempt_whose_failure_can_not_be_judged_or_kept_is_FAILED_all_the_same(action: Any, raised: type[Exception]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter(action, Unrebuildable)
+        with pytest.raises(raised):
+            asyncio.run(run(asks_a_broken_predicate(), run_name="it", store=memory_store(disk)))
+    root = memory_store(disk).state_sync("it").root
+    assert root is not None
+    assert [attempt.status for attempt in root.attempts] == [Status.FAILED]

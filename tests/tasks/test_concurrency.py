@@ -265,3 +265,44 @@ def test_the_bound_is_of_one_run(gauge: Gauge) -> None:
             await asyncio.gather(alone(barrier), alone(barrier))
 
     asyncio.run(main())
+
+
+@task
+async def gives_a_turn() -> None:
+    await asyncio.sleep(0)
+
+
+@task(concurrency=1)
+async def one_at_a_time(depth: int, free: asyncio.Event | None = None) -> None:
+    if free is not None:
+        await free.wait()
+    elif depth > 0:
+
+        async def calls_itself() -> None:
+            await asyncio.sleep(0.01)
+            await one_at_a_time(depth - 1)
+            holder_goes.set()
+
+        await asyncio.gather(gives_a_turn(), gives_a_turn(), calls_itself())
+
+
+holder_goes = asyncio.Event()
+
+
+@task
+async def comes_back_while_another_branch_calls() -> None:
+    global holder_goes
+    holder_goes = asyncio.Event()
+    gone = asyncio.Event()
+    first = asyncio.create_task(one_at_a_time(1))
+    await asyncio.sleep(0)
+    holder = asyncio.create_task(one_at_a_time(0, gone))
+    asyncio.get_running_loop().call_later(0.05, gone.set)
+    await asyncio.gather(first, holder)
+
+
+def test_a_body_that_comes_back_for_its_slot_while_another_branch_calls_never_waits_for_itself() -> None:
+    async def main() -> None:
+        await asyncio.wait_for(comes_back_while_another_branch_calls(), 10)
+
+    asyncio.run(main())

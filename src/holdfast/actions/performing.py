@@ -107,6 +107,7 @@ async def ask(scope: Scope, order: Order, context: Context, call: object) -> Any
     if runtime.lost is not None:
         raise runtime.lost
     if runtime.stop is not None:
+        scope.was_refused = True
         raise stopped_error(runtime)
     codec, place = definition.result_codec(), None
     try:
@@ -649,6 +650,8 @@ class Action:
             await self._discard(scope)
             raise self.runtime.lost
         value: tuple[Any, str] = (None, "")
+        if self.runtime.stop is not None and _hangs_on_the_stop(scope, outcome):
+            outcome, timeout = Ended(asyncio.CancelledError()), ""
         if isinstance(outcome, Value) and self.place is not None:
             try:
                 value = await self._encode(outcome.value)
@@ -656,20 +659,26 @@ class Action:
                 outcome = Error(error)
             except asyncio.CancelledError as cause:
                 outcome = Ended(cause)
-        jitter = random.random()
-        if timeout:
-            conclusion = conclude_timeout(
-                timeout, self._timed_out(timeout), self.policy, self._failures, jitter, abandoned=scope.abandoned
-            )  # fmt: skip
-        else:
-            if isinstance(outcome, Error) and self.runtime.stop is not None and isinstance(outcome.error, (RunStopped, RunCancelled)):
-                outcome = Ended(asyncio.CancelledError())
-            conclusion = conclude(outcome, self.policy, self._failures, jitter, self.runtime.stopped_as)
+        try:
+            conclusion = self._conclusion(scope, outcome, timeout)
+        except InvalidOption as error:  # a `retry_on` that raised
+            outcome, conclusion = Error(error), Conclusion(Status.FAILED, Status.FAILED, error)
         if self.place is not None and not self._concluded:
-            self._append_end(scope, conclusion, value)
+            try:
+                self._append_end(scope, conclusion, value)
+            except HoldfastWarning as warning:  # whoever makes warnings errors means it
+                outcome, conclusion = Error(warning), Conclusion(Status.FAILED, Status.FAILED, warning)
+                self._append_end(scope, conclusion, (None, ""))
             await self.runtime.barrier()
         await self._discard(scope)
         return outcome, conclusion
+
+    def _conclusion(self, scope: Scope, outcome: Outcome, timeout: str) -> Conclusion:
+        """Raises: InvalidOption."""
+        jitter = random.random()
+        if not timeout:
+            return conclude(outcome, self.policy, self._failures, jitter, self.runtime.stopped_as)
+        return conclude_timeout(timeout, self._timed_out(timeout), self.policy, self._failures, jitter, abandoned=scope.abandoned)
 
     def _watch_exit(self, outcome: Outcome) -> None:
         """`SystemExit` and `KeyboardInterrupt` in a body end the run; anything else of their rank means that the process is broken."""
@@ -763,6 +772,13 @@ class Action:
         if self.place is not None:
             self.runtime.append(self._end_event(scope, Conclusion(status, status, abandoned=True), (None, "")))
         self._leave()
+
+
+def _hangs_on_the_stop(scope: Scope, outcome: Outcome) -> bool:
+    """Whether an outcome is what the body made of calls that were refused, since the run was asked to end."""
+    if isinstance(outcome, Value):
+        return scope.was_refused
+    return isinstance(outcome, Error) and (scope.was_refused or isinstance(outcome.error, (RunStopped, RunCancelled)))
 
 
 def _cancels() -> int:

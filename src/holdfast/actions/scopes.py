@@ -50,7 +50,7 @@ class Scope:
     __slots__ = (
         "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "asked", "bars", "capsule", "children",
         "doubted_at", "ended", "identified", "keys", "loaded", "loop", "number", "order", "parent", "present_try", "replayed", "runtime",
-        "saves", "slot", "undelivered", "unstarted",
+        "saves", "slot", "undelivered", "unstarted", "was_refused",
     )  # fmt: skip
 
     loop: asyncio.AbstractEventLoop
@@ -69,6 +69,7 @@ class Scope:
         self.ended = False
         self.abandoned = False
         self.unstarted = 0
+        self.was_refused = False
         self.identified = 0
         self.children: dict[str, Underway] = {}
         self.undelivered: dict[str, None] = {}
@@ -157,8 +158,12 @@ class Scope:
 
     def wait_begins(self) -> None:
         self._waiting += 1
-        if self._waiting == 1 and self.capsule is not None:
-            self._paused = self.runtime.engine.pause(self.capsule)
+        if self._waiting == 1:
+            self._pause()
+
+    def _pause(self) -> None:
+        if self.capsule is not None:
+            self._paused = self.runtime.engine.pause(self.capsule) or self._paused
             if self.slot is not None:
                 self.slot.pause()
 
@@ -173,6 +178,8 @@ class Scope:
         if self._paused and self.capsule is not None:
             self._paused = False
             await self.runtime.engine.proceed(self.capsule)
+        if self._waiting:  # another call was made while this waited
+            self._pause()
 
     # for the checkpoint
 
