@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
+from holdfast.checkpoints import Generation
 from holdfast.clocks import instant
 from holdfast.codec import codec_for, decode_error, parts_of
+from holdfast.events import CheckpointSaved
 from holdfast.frozen import Frozen
 from holdfast.orders import ActionID
 from holdfast.progress import Bar
@@ -47,7 +49,7 @@ class ActionState(Frozen):
         error: How it failed, if it did.
         replayed: How often it was answered from record.
         progress: Its last attempt's bars.
-        generation: The last noted checkpoint, as (epoch, attempt, n).
+        checkpoint: The last noted generation; its metadata is in `checkpoint.history()`.
     """
 
     action: ActionID
@@ -59,7 +61,7 @@ class ActionState(Frozen):
     error: BaseException | None
     replayed: int
     progress: Mapping[str, Bar]
-    generation: tuple[int, int, int] | None
+    checkpoint: Generation | None
 
 
 class Actions(Mapping[str, ActionState]):
@@ -82,7 +84,7 @@ class Actions(Mapping[str, ActionState]):
             error=_error(record.error),
             replayed=record.replayed,
             progress=bars,
-            generation=record.saved.generation if record.saved is not None else None,
+            checkpoint=_noted(record.saved) if record.saved is not None else None,
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -179,6 +181,10 @@ def _attempt(attempt: Attempt) -> AttemptState:
         error=_error(attempt.error),
         abandoned=attempt.abandoned,
     )
+
+
+def _noted(saved: CheckpointSaved) -> Generation:
+    return Generation(*saved.generation, size=saved.size, digest=saved.digest, created_at=saved.time, metadata={})
 
 
 def _error(tree: Mapping[str, Any] | None) -> BaseException | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from holdfast import Retry, RunState, Status, ctx, run, start, task
+from holdfast import Retry, RunState, Status, Store, ctx, run, start, task
 from holdfast.errors import ActionEnded, LeftRunning, RunStopped
 from holdfast.events import AttemptEnded
 from holdfast.folders.memory import MemoryDisk
@@ -229,4 +231,37 @@ def test_what_an_attempt_still_writes_is_written_before_its_end() -> None:
     asyncio.run(run(saves_behind(), run_name="it", store=memory_store(disk)))
     state = memory_store(disk).state_sync("it")
     assert state.root is not None
-    assert state.root.generation == (1, 0, 0)
+    assert state.root.checkpoint is not None and state.root.checkpoint.order == (1, 0, 0)
+
+
+@task
+async def small() -> str:
+    await asyncio.sleep(0)
+    return "done"
+
+
+async def calls_after(turns: int) -> str:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return await small()
+
+
+@task(timeout=20)
+async def leaves_a_stray_task_behind(turns: int) -> str:
+    did.append(asyncio.create_task(calls_after(turns)))
+    return "x" * 100_000
+
+
+@pytest.mark.parametrize("turns", range(1, 10))
+def test_a_stray_task_begins_nothing_that_outlives_its_attempt(turns: int, tmp_path: Path) -> None:
+    async def main() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LeftRunning)
+            await run(leaves_a_stray_task_behind(turns), run_name="it", store=tmp_path)
+        await asyncio.wait({did[0]})  # type: ignore[type-var]
+
+    asyncio.run(main())
+    result = did[0].exception() or did[0].result()  # type: ignore[attr-defined]
+    found = [action.status for action in Store(tmp_path).state_sync("it").actions.values()]
+    assert found == ([Status.COMPLETED, Status.COMPLETED] if result == "done" else [Status.COMPLETED])
+    assert result == "done" or isinstance(result, ActionEnded)
