@@ -538,7 +538,10 @@ class Action:
         left, attempt = self._total_left(), self.policy.timeout.attempt
         if left is None and attempt is None:
             outcome = await self.runtime.engine.run(self.order, capsule, scope)
-            return (outcome if _is_done(scope, outcome) else await self._settled(scope, outcome)), ""
+            if not _is_done(scope, outcome):
+                return await self._settled(scope, outcome), ""
+            scope.ended = True
+            return outcome, ""
         what = "attempt" if left is None or (attempt is not None and attempt <= left) else "total"
         return await self._bounded(scope, capsule, max(attempt if what == "attempt" and attempt is not None else left or 0.0, 0.0), what)
 
@@ -580,6 +583,8 @@ class Action:
         if not isinstance(outcome, Value):
             await self._end_children(scope)
             outcome = await self._finish_checkpoint(scope, outcome)
+        scope.ended = True  # from here on a stray task of the body begins nothing
+        await self._end_children(scope)
         return outcome
 
     async def _after_return(self, scope: Scope, outcome: Outcome) -> Outcome:
@@ -589,9 +594,12 @@ class Action:
                 await asyncio.sleep(0)
             if scope.children:
                 self._warn_of_leftovers(scope)
-            while tasks := {child.task for child in scope.children.values() if child.task is not None}:
-                await asyncio.wait(tasks)
-            return await self._finish_checkpoint(scope, outcome)
+            while True:
+                while tasks := {child.task for child in scope.children.values() if child.task is not None}:
+                    await asyncio.wait(tasks)
+                outcome = await self._finish_checkpoint(scope, outcome)
+                if not scope.children:
+                    return outcome
         except asyncio.CancelledError as cause:
             return Ended(cause)
         except HoldfastWarning as warning:  # whoever makes warnings errors means it
