@@ -255,9 +255,11 @@ class Checkpoint:
 
     async def flush(self) -> None:
         """Return when what was saved with `wait=False` is visible. Raises: what `save` raises."""
-        behind, self._behind = self._behind, None
-        if behind is not None:
-            await behind
+        if (behind := self._behind) is not None:
+            await asyncio.wait({behind})  # whoever is cancelled here leaves it at work
+            if self._behind is behind:
+                self._behind = None
+            behind.result()
         if (retaining := self._retaining) is not None:
             await asyncio.wait({retaining})
             retaining.result()
@@ -424,7 +426,7 @@ class Checkpoint:
             for order in superfluous:
                 await self._folder.delete(f"{_name(order)}.json")
                 await self._folder.delete_tree(_name(order))
-                self._known.remove(order)
+            self._known = [order for order in self._known if order not in superfluous]  # saves made at once delete at once
         except (StoreError, RunError):  # the generation itself is saved; a journal that was lost says so to the body by other ways
             return
 

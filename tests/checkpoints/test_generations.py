@@ -442,3 +442,28 @@ def test_the_latest_file_of_a_framework_is_found(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path, key=str) == tmp_path / "c" / "last.ckpt"
     assert latest_checkpoint(tmp_path, "a/*.ckpt") == tmp_path / "a" / "last.ckpt"
     assert checkpoints.latest_checkpoint is latest_checkpoint
+
+
+def test_saves_made_at_once_are_all_there_and_delete_what_is_older(tmp_path: Path) -> None:
+    async def saves_at_once() -> list[int]:
+        for _ in range(3):
+            await asyncio.gather(*(ctx().checkpoint.save(number) for number in range(4)))
+        return [generation.n for generation in await ctx().checkpoint.history()]
+
+    global body
+    body = saves_at_once
+    assert asyncio.run(run(works(), run_name="it", store=tmp_path)) == [10, 11]
+
+
+def test_a_flush_that_is_cancelled_leaves_what_is_written_behind_at_work(tmp_path: Path) -> None:
+    async def gives_up_waiting() -> int:
+        await ctx().checkpoint.save(1, wait=False)
+        flush = asyncio.create_task(ctx().checkpoint.flush())
+        await asyncio.sleep(0)
+        flush.cancel()
+        await asyncio.wait({flush})
+        return len(await ctx().checkpoint.history())
+
+    global body
+    body = gives_up_waiting
+    assert asyncio.run(run(works(), run_name="it", store=tmp_path)) == 1
