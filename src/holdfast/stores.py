@@ -12,7 +12,7 @@ from holdfast.bridge import portal_loop, running_loop, wait_for_loop
 from holdfast.clocks import clock
 from holdfast.codec import from_json, to_json
 from holdfast.errors import BlockingCall, RunBusy, RunNotFound
-from holdfast.events import ActionEnded, AttemptEnded
+from holdfast.events import ActionAsked, ActionEnded, AttemptEnded
 from holdfast.folders.opening import open_folder
 from holdfast.folders.protocol import Folder
 from holdfast.journals.reading import read_journal
@@ -167,6 +167,10 @@ async def _cancel_here(incarnation: Folder, asked: Asked) -> None:
         for event in read.events():
             fold.fold(event)
         try:
+            if asked.root not in fold.actions:  # its process ended before the root was on record
+                begun = ActionAsked(action=asked.root, at=now, task=asked.task, version=asked.version)
+                journal.append(begun)
+                fold.fold(begun)
             for record in reversed(list(fold.actions.values())):
                 if record.has_live_attempt:
                     journal.append(

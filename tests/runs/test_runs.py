@@ -365,6 +365,13 @@ def test_a_run_whose_process_was_killed_is_shown_as_CRASHED_and_cancelled_here(t
     assert {a.task_name: a.status for a in state.actions.values()} == {"waits": Status.CANCELLED, "step": Status.COMPLETED}
 
 
+def test_a_run_whose_process_ended_before_its_root_was_on_record_can_be_cancelled() -> None:
+    asyncio.run(run(adds(1), run_name="it", store=memory_store(disk)))
+    asyncio.run(memory_store(disk).folder.delete_tree("runs/it/000000/journal"))
+    memory_store(disk).cancel_sync("it")
+    assert memory_store(disk).state_sync("it").status is Status.CANCELLED
+
+
 def test_cancelling_a_run_that_ended_changes_nothing() -> None:
     asyncio.run(run(adds(1), run_name="it", store=memory_store(disk)))
     memory_store(disk).cancel_sync("it")
