@@ -31,7 +31,10 @@ class Limit:
         try:
             async with self._turn:
                 while len(self._begun) == rate.count and (wait := self._begun[0] + rate.per - clock().now()) > 0:
-                    await clock().sleep(wait)
+                    if wait > rate.per:  # the clock was set back
+                        self._begun.append(clock().now())
+                    else:
+                        await clock().sleep(wait)
                 self._begun.append(clock().now())
         except BaseException:
             self.pause()

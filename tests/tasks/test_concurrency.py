@@ -306,3 +306,19 @@ def test_a_body_that_comes_back_for_its_slot_while_another_branch_calls_never_wa
         await asyncio.wait_for(comes_back_while_another_branch_calls(), 10)
 
     asyncio.run(main())
+
+
+@pytest.mark.usefixtures("virtual")
+def test_a_clock_that_is_set_back_holds_a_rate_up_for_no_longer_than_its_span() -> None:
+    @task(name="ticks", concurrency=Rate(1, per=10))
+    async def ticks(back: float) -> None:
+        clock().time -= back  # type: ignore[attr-defined]
+
+    @task(name="sets_the_clock_back")
+    async def sets_the_clock_back() -> int:
+        await ticks(1e6)
+        began = clock().now()
+        await ticks(0)
+        return round(clock().now() - began)
+
+    assert run_sync(sets_the_clock_back(), run_name="it", store="memory:rate-clock") == 10
