@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help test demo lint types format docs test-pythons campaign bench clean
+.PHONY: help test demo lint types format docs test-pythons campaign bench bench-peers clean
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PYTHON
@@ -44,8 +44,11 @@ test-pythons: ## the quick part of the suite under Python 3.12 and 3.13, where t
 campaign: .venv/.ready-dev ## the long crash tests: thousands of power cuts, random kills
 	@$(BIN)/python -m pytest -q -m campaign
 
-bench: .venv/.ready-bench ## the numbers, beside their limits and beside peers
+bench: .venv/.ready-dev ## the numbers, beside their limits
 	@$(BIN)/python -m benchmarks
+
+bench-peers: .venv/.ready-dev .venv-peers/.ready ## the same, and beside the peers, which get an environment of their own
+	@$(BIN)/python -m benchmarks --peers .venv-peers/bin/python
 
 clean: ## remove environments, caches and builds
 	@rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -60,6 +63,6 @@ clean: ## remove environments, caches and builds
 	@.ci/environment .venv dev
 	@touch $@
 
-.venv/.ready-bench: .venv/.ready-dev
-	@.ci/environment .venv bench
+.venv-peers/.ready: pyproject.toml
+	@.ci/environment .venv-peers bench
 	@touch $@

@@ -33,7 +33,8 @@ def how_taken(scale: Scale) -> str:
     machine = f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores, {platform.system()}"
     return (
         f"Taken {datetime.now(UTC):%Y-%m-%d} with `python -m benchmarks`: Holdfast {version('holdfast')} on {machine}, stores on"
-        f" {_filesystem(Path.cwd())}; {times}, both sides of a row interleaved in one run; a ratio is the median of the rounds' ratios.{part}"
+        f" {_filesystem(Path.cwd())}; {times}, both sides of a row interleaved in one run; a ratio is the median of the rounds'"
+        f" ratios.{part}"
     )
 
 
