@@ -16,9 +16,10 @@ class Value(Frozen):
 
 
 class Error(Frozen):
-    """The body raised."""
+    """The body raised; or what it returned could not be kept, and `is_its_own` is False."""
 
     error: Exception
+    is_its_own: bool = True
 
 
 class Ended(Frozen):

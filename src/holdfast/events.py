@@ -71,6 +71,7 @@ class AttemptStarted(Event, kw_only=True):
 class AttemptEnded(Event, kw_only=True):
     """An attempt ended as `status`, and left its action as `then`. `value` and `error` are encoded; `blob` names a large value.
 
+    `unknown`: its body returned, and what it returned could not be kept, so that with `on_crash="fail"` no other attempt may follow.
     `replayed` and `orphaned` name children: answered from record, and recorded but not asked for by the body that COMPLETED.
     """
 
@@ -83,6 +84,7 @@ class AttemptEnded(Event, kw_only=True):
     error: Mapping[str, Any] | None = None
     next_at: float | None = None
     final: bool = False
+    unknown: bool = False
     abandoned: bool = False
     replayed: tuple[str, ...] = ()
     orphaned: tuple[str, ...] = ()

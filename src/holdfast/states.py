@@ -34,7 +34,7 @@ Generation3: TypeAlias = tuple[int, int, int]
 class Attempt:
     """One attempt: number, status, times, encoded error."""
 
-    __slots__ = ("abandoned", "ended_at", "epoch", "error", "number", "started_at", "status")
+    __slots__ = ("abandoned", "ended_at", "epoch", "error", "number", "started_at", "status", "unknown")
 
     abandoned: bool
     epoch: int
@@ -50,6 +50,7 @@ class Attempt:
         self.ended_at: float | None = None
         self.error: Mapping[str, Any] | None = None
         self.abandoned = False
+        self.unknown = False
 
 
 class Record:
@@ -203,6 +204,7 @@ class Fold:
             return
         attempt = record.attempt
         attempt.status, attempt.ended_at, attempt.error, attempt.abandoned = event.status, event.at, event.error, event.abandoned
+        attempt.unknown = event.unknown
         record.status, record.next_at, record.final = event.then, event.next_at, event.final
         record.value, record.blob, record.error = event.value, event.blob, event.error
         record.barren = record.barren + 1 if event.status is Status.CRASHED and not record.fruitful else 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from holdfast import Retry, Status, ctx, run, start, task
-from holdfast.errors import OutcomeUnknown, RunStopped
+from holdfast.errors import OutcomeUnknown, RunStopped, UnrecordableResult
 from holdfast.folders.memory import MemoryDisk
 from holdfast.testing.clocks import no_backoff
 from holdfast.testing.stores import memory_store
@@ -207,6 +208,24 @@ async def waits() -> None:
     did.append("began")
     crash_here()
     await asyncio.Event().wait()
+
+
+class NeverKept:
+    """Nothing that a record can hold."""
+
+
+@task(on_crash="fail", retries=2)
+async def gives_what_can_not_be_kept() -> Any:
+    did.append("charged")
+    return NeverKept()
+
+
+def test_on_crash_fail_never_runs_again_what_returned_and_could_not_be_kept() -> None:
+    with pytest.raises(UnrecordableResult):
+        asyncio.run(run(gives_what_can_not_be_kept(), run_name="it", store=memory_store(disk)))
+    with pytest.raises(OutcomeUnknown):
+        asyncio.run(run(gives_what_can_not_be_kept(), run_name="it", store=memory_store(disk)))
+    assert did == ["charged"]
 
 
 def test_on_crash_fail_never_runs_again_what_was_stopped() -> None:

@@ -55,7 +55,8 @@ def asked(record: Record | None, parent_try: int | None, policy: Policy) -> Aske
     if record.status is Status.COMPLETED:
         return Replay() if record.version == policy.version else Anew()
     ended_as = record.attempt.status if record.attempt is not None else None
-    if policy.on_crash == "fail" and ended_as in _UNKNOWN_ENDS:
+    is_unknown = ended_as in _UNKNOWN_ENDS or (record.attempt is not None and record.attempt.unknown)
+    if policy.on_crash == "fail" and is_unknown:
         return Refuse(OutcomeUnknown(task=policy.name, attempt=record.number, status=ended_as.value if ended_as else ""))
     if record.status is Status.CANCELLED or record.version != policy.version:
         return Anew()
@@ -76,6 +77,7 @@ class Conclusion(Frozen):
     delay: float | None = None
     final: bool = False
     abandoned: bool = False
+    unknown: bool = False
 
 
 _COMPLETED = Conclusion(Status.COMPLETED, Status.COMPLETED)
@@ -94,6 +96,8 @@ def conclude(outcome: Outcome, policy: Policy, failures: int, jitter: float, sto
     match outcome:
         case Value():
             return _COMPLETED
+        case Error(error, is_its_own=False) if policy.on_crash == "fail":
+            return Conclusion(Status.FAILED, Status.FAILED, error, unknown=True)
         case Error(error):
             return _failed(Status.FAILED, Status.FAILED, error, policy, failures, jitter)
         case Ended() | Abandoned():

@@ -603,7 +603,7 @@ class Action:
         except asyncio.CancelledError as cause:
             return Ended(cause)
         except HoldfastWarning as warning:  # whoever makes warnings errors means it
-            return Error(warning)
+            return Error(warning, is_its_own=False)
 
     def _warn_of_leftovers(self, scope: Scope) -> None:
         names = ", ".join(sorted({child.task_name for child in scope.children.values()}))
@@ -621,7 +621,7 @@ class Action:
             return Ended(cause) if isinstance(outcome, Value) else outcome
         except Exception as error:
             if isinstance(outcome, Value):
-                return Error(error)
+                return Error(error, is_its_own=False)
             if isinstance(outcome, Error):
                 outcome.error.add_note(f"besides, at the attempt's end: {type(error).__name__}: {error}")
         return outcome
@@ -664,7 +664,7 @@ class Action:
             try:
                 value = await self._encode(outcome.value)
             except Exception as error:
-                outcome = Error(error)
+                outcome = Error(error, is_its_own=False)
             except asyncio.CancelledError as cause:
                 outcome = Ended(cause)
         try:
@@ -733,6 +733,7 @@ class Action:
             error=self._encoded_error(conclusion.error),
             next_at=None if conclusion.delay is None else now + conclusion.delay,
             final=conclusion.final,
+            unknown=conclusion.unknown,
             abandoned=conclusion.abandoned or scope.abandoned,
             replayed=tuple(scope.replayed or ()),
             orphaned=self._orphans(scope) if conclusion.status is Status.COMPLETED else (),
