@@ -152,7 +152,7 @@ async def charge(how: str) -> str:
 
 @task
 async def shop(how: str) -> str:
-    async with asyncio.timeout(0.02 if how == "hangs" else None):
+    async with asyncio.timeout(0.02 if how == "hangs" and ctx().attempt_number == 0 else None):
         return await charge(how)
 
 
