@@ -100,7 +100,14 @@ class RunHandle(Generic[R_co]):
         self._driving: asyncio.Task[Any] | None = None
         if isinstance(opened, Run):
             self._driving = asyncio.create_task(opened.drive(), name=f"holdfast handle {run_name}")
-            self._driving.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._driving.add_done_callback(self._driven)
+
+    def _driven(self, driving: asyncio.Task[Any]) -> None:
+        """A loop that ends at once cancels the driving before its first step: then nobody else lets go of the run."""
+        if not driving.cancelled():
+            driving.exception()
+        elif isinstance(self._opened, Run):
+            self._opened.let_go()
 
     @property
     def status(self) -> Status:

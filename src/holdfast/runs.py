@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from hashlib import blake2b
 from importlib.metadata import version as installed_version
 from types import FrameType
 from typing import Any, Final, Literal, TypeVar, cast
@@ -95,7 +96,7 @@ class Asked(Frozen):
     version: str | None
 
     def to_json(self) -> bytes:
-        return to_json(
+        body = to_json(
             {
                 "holdfast": FORMAT,
                 "run_name": self.run_name,
@@ -110,6 +111,12 @@ class Asked(Frozen):
                 "versions": {"holdfast": installed_version("holdfast"), "python": platform.python_version()},
             }
         )
+        return b'{"check":"%b",%b' % (_check(body), body[1:])
+
+
+def _check(body: bytes) -> bytes:
+    """What run.json says of itself: it is believed wherever a run is opened, so a flipped byte must not change it unseen."""
+    return blake2b(body, digest_size=16).hexdigest().encode()
 
 
 async def read_asked(incarnation: Folder) -> Asked:
@@ -120,6 +127,8 @@ async def read_asked(incarnation: Folder) -> Asked:
         found = str(record["holdfast"])
         if int(found.partition(".")[0]) > int(FORMAT.partition(".")[0]):
             raise JournalTooNew(where=where, found=found, known=FORMAT)
+        if _check(b"{" + data.partition(b",")[2]).decode() != record["check"]:
+            raise ValueError("it does not match its digest")
         return Asked(
             run_name=record["run_name"],
             run_id=record["run_id"],
@@ -500,7 +509,7 @@ class Run:
             raw_data_path=self._context.raw_data_path, custom_context=dict(self.known.context) or self._context.custom_context
         )  # fmt: skip
         decision = asked(record, None, policy)
-        self.runtime.define(self._order.definition)
+        self.runtime.meet(self._order.definition, self.known.root)
         action = Action(self.runtime, None, self._order, base, self._codec, place, record, decision)
         action.task = self._main = asyncio.create_task(action.perform(), name=f"holdfast run {self.known.run_name}")
         self._main.add_done_callback(lambda _: self._end())
@@ -540,6 +549,12 @@ class Run:
             except asyncio.CancelledError:
                 continue
         closing.result()
+
+    def let_go(self) -> None:
+        """End an ownership under which nothing was begun, where nothing can be awaited any more."""
+        self._journal.abandon()
+        if self._hold is not None:
+            self._hold.release()
 
     async def _close_all(self) -> None:
         try:
@@ -588,6 +603,8 @@ class Run:
         self.runtime.lost = self.runtime.lost or error
         if self._main is not None and not self._main.done():
             self._main.cancel()
+            if self._patience is not None:
+                self._patience.cancel()
             self._patience = self.runtime.loop.call_later(self.runtime.grace, self._end)
 
     async def _watch_inbox(self) -> None:

@@ -671,14 +671,16 @@ class Action:
             conclusion = self._conclusion(scope, outcome, timeout)
         except InvalidOption as error:  # a `retry_on` that raised
             outcome, conclusion = Error(error), Conclusion(Status.FAILED, Status.FAILED, error)
-        if self.place is not None and not self._concluded:
-            try:
-                self._append_end(scope, conclusion, value)
-            except HoldfastWarning as warning:  # whoever makes warnings errors means it
-                outcome, conclusion = Error(warning), Conclusion(Status.FAILED, Status.FAILED, warning)
-                self._append_end(scope, conclusion, (None, ""))
-            await self.runtime.barrier()
-        await self._discard(scope)
+        try:
+            if self.place is not None and not self._concluded:
+                try:
+                    self._append_end(scope, conclusion, value)
+                except HoldfastWarning as warning:  # whoever makes warnings errors means it
+                    outcome, conclusion = Error(warning), Conclusion(Status.FAILED, Status.FAILED, warning)
+                    self._append_end(scope, conclusion, (None, ""))
+                await self.runtime.barrier()
+        finally:
+            await self._discard(scope)
         return outcome, conclusion
 
     def _conclusion(self, scope: Scope, outcome: Outcome, timeout: str) -> Conclusion:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 
 from holdfast.clocks import clock
-from holdfast.errors import HoldfastError, ObjectExists, RunFenced, StoreError, StorePermission
+from holdfast.errors import HoldfastError, ObjectExists, RunFenced, RunStopped, StoreError, StorePermission
 from holdfast.events import Event, encode_event
 from holdfast.folders.protocol import Folder, Log
 from holdfast.folders.threads import in_thread
@@ -227,6 +227,7 @@ class Journal:
         self.on_lost(error)
 
     def _stop(self) -> None:
+        self._lost = self._lost or RunStopped(run_name=self.run_name, reason="it has ended")
         if self._wake is not None:
             self._wake.cancel()
         self._work.put(None)
