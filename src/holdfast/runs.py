@@ -20,9 +20,12 @@ from types import FrameType
 from typing import Any, Final, Literal, TypeVar, cast
 from weakref import WeakKeyDictionary
 
+from holdfast.actions.asking import ask
 from holdfast.actions.decisions import ANEW, Replay, asked
-from holdfast.actions.performing import Action, Place, digest_of, digests_of, read_value
+from holdfast.actions.performing import Action
+from holdfast.actions.places import Place, digest_of, digests_of
 from holdfast.actions.runtime import Runtime, StopRequest
+from holdfast.actions.values import read_value
 from holdfast.blobs import Blobs
 from holdfast.clocks import clock, instant
 from holdfast.codec import Codec, from_json, to_json
@@ -405,6 +408,7 @@ class Run:
             run_name=known.run_name,
             run_id=known.run_id,
             engine=LocalEngine(),
+            ask=ask,
             started_at=known.created,
             grace=options.grace,
             journal=journal,
@@ -705,6 +709,7 @@ async def ephemeral(order: Order, context: Context, call: object) -> Any:
         run_name="ephemeral",
         run_id=secrets.token_hex(8),
         engine=LocalEngine(),
+        ask=ask,
         started_at=clock().now(),
         grace=30.0,
     )

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self
 
 import anyio
 
-from holdfast.actions.performing import ask
+from holdfast.actions.asking import ask
 from holdfast.actions.scopes import Scope
 from holdfast.bridge import portal_loop, running_loop, wait_for_loop
 from holdfast.contexts import Context, link_of

@@ -1,4 +1,4 @@
-"""One action, from being asked for to its outcome: place, record, attempts, outcome, record again.
+"""One action, from its asking to its outcome: attempts, outcome, record again.
 
 An action runs in an asyncio task of its own, or in the task whose coroutine is the very call. Cancelling that task cancels the action.
 Whoever asks gets the outcome once it is durable.
@@ -7,287 +7,35 @@ Whoever asks gets the outcome once it is durable.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
-from holdfast.actions.decisions import ANEW, Anew, Asked, Conclusion, GoOn, Refuse, Replay, asked, conclude, conclude_timeout
+from holdfast.actions.decisions import Anew, Asked, Conclusion, GoOn, Refuse, conclude, conclude_timeout
+from holdfast.actions.endings import count_cancels, encode_failure, ended, given, hangs_on_the_stop, is_done, orphans, plain
+from holdfast.actions.places import Place
 from holdfast.actions.runtime import Runtime, StopRequest
 from holdfast.actions.scopes import Generation3, Saves, Scope
+from holdfast.actions.values import encode_result
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
-from holdfast.blobs import Blobs
 from holdfast.checkpoints import newest_generation, newest_of_version
 from holdfast.clocks import clock
-from holdfast.codec import INLINE_LIMIT, Codec, decode_error, encode_error, from_json, parts_of, to_json
+from holdfast.codec import Codec, encode_error
 from holdfast.contexts import Context
 from holdfast.errors import (
-    AmbiguousKey,
-    AmbiguousLoop,
-    ContextChanged,
-    DoubtfulReuse,
     HoldfastWarning,
     InvalidOption,
     LeftRunning,
-    RunCancelled,
-    RunStopped,
     TaskTimedOut,
-    UnstableInput,
 )
-from holdfast.errors import Unrebuildable as UnrebuildableWarning
-from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, AttemptStarted, CheckpointsSetAside, Continued, Replayed
-from holdfast.identity import Signature, action_name, digest_inputs, free_variables
+from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, AttemptStarted, Continued
 from holdfast.limits import Slot
-from holdfast.orders import ActionID, Capsule, Definition, Order, Policy
-from holdfast.rounds import Doubted
+from holdfast.orders import ActionID, Capsule, Order, Policy
 from holdfast.states import Record
 from holdfast.status import Status
 
-_BUILTIN = "holdfast:"
-
-
-class Place(NamedTuple):
-    """Where a call stands in its run's tree."""
-
-    name: str
-    first: str
-    occurrence: int
-    round: int
-    inputs: str
-    bare: str
-
-
-class Attempt(Scope):
-    """A scope whose body can ask for actions."""
-
-    __slots__ = ()
-
-    def recorded(self, what: str, fn: Callable[[], Any], *, in_thread: bool) -> Coroutine[Any, Any, Any]:
-        self.check(f"ctx().{what}")
-        order = Order(_builtin(what, fn, in_thread=in_thread), (), {})
-        return ask(self, order, Context.current(), None)
-
-
-def _builtin(what: str, fn: Callable[[], Any], *, in_thread: bool) -> Definition:
-    async def call() -> Any:
-        value = fn()
-        return await value if inspect.isawaitable(value) else value
-
-    body = fn if in_thread else call
-    policy = Policy(name=f"{_BUILTIN}{what}")
-    return Definition(body, policy, is_async=not in_thread, signature=_NO_ARGUMENTS, annotation=_anything, bound_cells=False)
-
-
-def _nothing() -> None: ...
-
-
-def _anything() -> Any:
-    return Any
-
-
-_NO_ARGUMENTS = Signature(_nothing)
 _FOR_EVER = nullcontext()
-
-
-# asking
-
-
-async def ask(scope: Scope, order: Order, context: Context, call: object) -> Any:
-    """Ask for an action in a running attempt, and return its outcome.
-
-    Args:
-        scope: The attempt that asks.
-        order: What it asks for.
-        context: The node in which the call was made.
-        call: The coroutine that is being awaited: where it is a task's own, the action runs in that task.
-    """
-    definition, runtime = order.definition, scope.runtime
-    scope.check(f"a call of {definition.policy.name}")
-    if runtime.lost is not None:
-        raise runtime.lost
-    if runtime.stop is not None:
-        scope.was_refused = True
-        raise stopped_error(runtime)
-    codec, place = definition.result_codec(), None
-    try:
-        if runtime.durable:
-            place = _noted_place(scope, order, context)
-            while (live := runtime.live.get(place.name)) is not None and live.task is not None:
-                await asyncio.wait({live.task})
-            record, decision = _on_record(scope, order, place)
-            if record is not None and isinstance(decision, Replay):
-                return await _replay(scope, record, place, codec)
-            action = Action(runtime, scope, order, context, codec, place, record, decision)
-        else:
-            action = Action(runtime, scope, order, context, codec, None, None, ANEW)
-        scope.wait_begins()
-        try:
-            return await action.begin(call)
-        finally:
-            if scope.wait_ends():
-                await scope.proceed()
-    except Doubted as doubted:
-        await _set_aside(scope, doubted.first)
-        raise AmbiguousLoop(task=definition.policy.name) from None
-    finally:
-        if place is not None:
-            scope.undelivered.pop(place.name, None)
-
-
-def _noted_place(scope: Scope, order: Order, context: Context) -> Place:
-    """The place of a call, noted as asked for. Raises: UnstableInput, AmbiguousKey, DuplicateTask, Doubted, TypeError."""
-    if not order.definition.policy.name.startswith(_BUILTIN):
-        scope.runtime.meet(order.definition, scope.identify().name)
-    place = _place(scope, order, context)
-    if scope.asked is not None:
-        scope.asked.add(place.name)
-    scope.undelivered[place.name] = None
-    return place
-
-
-def _on_record(scope: Scope, order: Order, place: Place) -> tuple[Record | None, Asked]:
-    """What is known of the action, and what asking for it means now. Raises: AmbiguousKey."""
-    runtime, policy = scope.runtime, order.definition.policy
-    assert runtime.state is not None
-    record = runtime.state.actions.get(place.name)
-    if record is None:
-        _hint_at_context(scope, place, policy)
-        return None, ANEW
-    if record.inputs and place.inputs and record.inputs != place.inputs:
-        raise AmbiguousKey(task=policy.name, key=_key(policy, order) or "")
-    return record, asked(record, scope.present_try, policy)
-
-
-def stopped_error(runtime: Runtime) -> RunStopped | RunCancelled:
-    """What a caller gets, once the run was asked to end."""
-    if runtime.stop is not None and runtime.stop.status is Status.CANCELLED:
-        return RunCancelled(run_name=runtime.run_name)
-    return RunStopped(run_name=runtime.run_name, reason=runtime.stop.reason if runtime.stop is not None else "")
-
-
-def _key(policy: Policy, order: Order) -> str | None:
-    if policy.key is None:
-        return None
-    key = policy.key(*order.args, **order.kwargs)
-    if not isinstance(key, str):
-        raise InvalidOption(option="key", value=key, reason="it has to return a str")
-    return key
-
-
-def digest_of(order: Order) -> bytes:
-    """The digest of a call's inputs. Raises: UnstableInput, TypeError."""
-    return digest_inputs(order.definition.policy.name, _inputs_of(order))
-
-
-def digests_of(order: Order) -> dict[str, str]:
-    """A digest of each of a call's inputs by name: for saying which one differs. Raises: UnstableInput, TypeError."""
-    return {name: digest_inputs(order.definition.policy.name, {name: value}).hex() for name, value in _inputs_of(order).items()}
-
-
-def _inputs_of(order: Order) -> dict[str, Any]:
-    """A call's arguments by name, and what its function closes over. Raises: TypeError."""
-    definition = order.definition
-    named = definition.signature.bind(order.args, order.kwargs)
-    if not definition.bound_cells:
-        return named
-    return named | {f"<{name}>": value for name, value in free_variables(definition.fn).items()}
-
-
-def _place(scope: Scope, order: Order, context: Context) -> Place:
-    """Work out the place of a call, at one instant. Raises: UnstableInput, AmbiguousKey, Doubted, TypeError."""
-    policy = order.definition.policy
-    parent, digest = scope.identify().name, b""
-    if policy.name.startswith(_BUILTIN):
-        inputs = b"b%d" % scope.rounds.ordinal
-        counted: tuple[tuple[str, str], ...] = ()
-    else:
-        key = _key(policy, order)
-        if key is None:
-            inputs = b"d" + digest_of(order)
-        else:
-            digest = _digest_if_stable(order)
-            inputs = b"k" + key.encode("utf-8", "surrogatepass")
-            _check_key(scope, policy.name, key, digest)
-        counted = _counted(context, policy)
-    first = action_name(parent, policy.name, inputs, context.group, counted, 0)
-    number = scope.rounds.next(first)
-    name = first if number == 0 else action_name(parent, policy.name, inputs, context.group, counted, number)
-    bare = action_name(parent, policy.name, inputs, context.group, (), number) if counted else ""
-    return Place(name, first, number, scope.rounds.ordinal, digest.hex(), bare)
-
-
-def _counted(context: Context, policy: Policy) -> tuple[tuple[str, str], ...]:
-    counted = context.counted
-    if not counted or policy.context_keys == ():
-        return ()
-    keys = policy.context_keys
-    return tuple(sorted((k, v) for k, v in counted.items() if keys is None or k in keys))
-
-
-def _digest_if_stable(order: Order) -> bytes:
-    try:
-        return digest_of(order)
-    except UnstableInput:
-        return b""
-
-
-def _check_key(scope: Scope, task: str, key: str, digest: bytes) -> None:
-    if not digest:
-        return
-    known = scope.keys = scope.keys if scope.keys is not None else {}
-    if known.setdefault(f"{task}\0{key}", (key, digest))[1] != digest:
-        raise AmbiguousKey(task=task, key=key)
-
-
-async def _set_aside(scope: Scope, first: str) -> None:
-    """Make durable that what this attempt saved since its doubtful answer is not to be loaded, and that `first` is a loop's."""
-    since: Generation3 = scope.doubted_at or (scope.epoch, scope.number, 0)
-    until = (scope.epoch, scope.number, 10**6)
-    await scope.runtime.commit(
-        CheckpointsSetAside(action=scope.identify().name, at=clock().now(), since=since, until=until, first=first)
-    )  # fmt: skip
-
-
-def _hint_at_context(scope: Scope, place: Place, policy: Policy) -> None:
-    runtime = scope.runtime
-    if not runtime.is_resumed or runtime.state is None or policy.name.startswith(_BUILTIN):
-        return
-    twin = runtime.state.differing_in_context(place.bare or place.name)
-    if twin is not None and twin.name != place.name and runtime.first_context_change(policy.name):
-        text = f"a call of {policy.name} runs again, since its custom context differs from the recorded one (context_keys=() counts none)"
-        runtime.warn(scope.identify().name, ContextChanged, text)
-
-
-async def _replay(scope: Scope, record: Record, place: Place, codec: Codec) -> Any:
-    """Give the recorded outcome. Raises: the recorded failure; ResultIncompatible, BlobCorrupt."""
-    runtime = scope.runtime
-    if scope.rounds.reused(place.first):
-        text = (
-            f"a call of {record.task} was answered from before the loaded save; if it is a round of a loop, call inside `with group(...)`"
-        )
-        runtime.warn(scope.identify().name, DoubtfulReuse, text)
-    if scope.rounds.doubtful:
-        scope.doubt()
-    scope.replayed = scope.replayed if scope.replayed is not None else []
-    scope.replayed.append(record.name)
-    runtime.append(Replayed(action=record.name, at=clock().now(), task=record.task, status=record.status))
-    if record.status is not Status.COMPLETED:
-        raise decode_error(record.error or {})
-    return await read_value(runtime.blobs, record, codec)
-
-
-async def read_value(blobs: Blobs | None, record: Record, codec: Codec) -> Any:
-    """Decode a recorded result."""
-    tree = record.value
-    if blobs is None or not (record.blob or isinstance(tree, (dict, list))):
-        return codec.decode(tree, {})
-    if record.blob:
-        tree = from_json(await blobs.get(record.blob))
-    return codec.decode(tree, await blobs.get_all(parts_of(tree)))
-
-
-# performing
 
 
 class Action:
@@ -344,7 +92,7 @@ class Action:
             self._saves = Saves(None)
         if self._id is None and self.place is not None:
             self._id = ActionID(self.name, self.runtime.run_name, self.parent.identify() if self.parent is not None else None)
-        return Attempt(self.runtime, self._id, self.order, number, self._present_try, self._saves, self.parent)
+        return Scope(self.runtime, self._id, self.order, number, self._present_try, self._saves, self.parent)
 
     def begin(self, call: object) -> Awaitable[Any]:
         """Run attempts until there is an outcome: in the present task, where `call` is that task's own coroutine, else in a new one."""
@@ -359,7 +107,7 @@ class Action:
         """Run attempts until there is an outcome, and return or raise it."""
         if self.parent is not None:
             self.parent.check(f"a call of {self.policy.name}")
-        cancels = _cancels()
+        cancels = count_cancels()
         self.runtime.live[self.name] = self
         if self.parent is not None:
             self.parent.children[self.name] = self
@@ -384,8 +132,8 @@ class Action:
                         slot.pause()
                 outcome, conclusion = await self._conclude(scope, outcome, timeout)
                 if conclusion.then is not Status.RETRYING or self._given_up:
-                    return _given(outcome, conclusion, is_durable=self.runtime.durable)
-                if _cancels() > cancels:  # while the attempt wound up, or by a body that made another error of it
+                    return given(outcome, conclusion, is_durable=self.runtime.durable)
+                if count_cancels() > cancels:  # while the attempt wound up, or by a body that made another error of it
                     raise asyncio.CancelledError
                 number += 1
                 self._failures += 1
@@ -538,7 +286,7 @@ class Action:
         left, attempt = self._total_left(), self.policy.timeout.attempt
         if left is None and attempt is None:
             outcome = await self.runtime.engine.run(self.order, capsule, scope)
-            if not _is_done(scope, outcome):
+            if not is_done(scope, outcome):
                 return await self._settled(scope, outcome), ""
             scope.ended = True
             return outcome, ""
@@ -565,8 +313,8 @@ class Action:
             version=policy.version,
             raw_data_path=own,
             raw_data_base=base,
-            custom_context=_plain(context.custom_context),
-            counted_context=_plain(context.counted),
+            custom_context=plain(context.custom_context),
+            counted_context=plain(context.counted),
             group=context.group,
             deadline=None if attempt is None else clock().now() + attempt,
         )
@@ -641,7 +389,7 @@ class Action:
             cause = cancelled
         if not task.done():
             task.cancel()
-            await _ended(task, self.runtime)
+            await ended(task, self.runtime)
         if not task.done():
             scope.abandoned = True
             await self._end_children(scope)
@@ -658,11 +406,11 @@ class Action:
             await self._discard(scope)
             raise self.runtime.lost
         value: tuple[Any, str] = (None, "")
-        if self.runtime.stop is not None and _hangs_on_the_stop(scope, outcome):
+        if self.runtime.stop is not None and hangs_on_the_stop(scope, outcome):
             outcome, timeout = Ended(asyncio.CancelledError()), ""
         if isinstance(outcome, Value) and self.place is not None:
             try:
-                value = await self._encode(outcome.value)
+                value = await encode_result(self.runtime.blobs, self._codec, outcome.value)
             except Exception as error:
                 outcome = Error(error, is_its_own=False)
             except asyncio.CancelledError as cause:
@@ -699,21 +447,6 @@ class Action:
         else:
             self.runtime.lost = self.runtime.lost or outcome.cause
 
-    async def _encode(self, value: Any) -> tuple[Any, str]:
-        """Return a result as it goes into the event: the encoded value, or the name of its blob."""
-        if self.runtime.blobs is None:
-            return None, ""
-        encoded = self._codec.encode(value)
-        if encoded.parts:
-            await self.runtime.blobs.put_all(encoded.parts)
-        tree = encoded.tree
-        if isinstance(tree, (int, float, bool)) or tree is None:
-            return tree, ""
-        data = to_json(tree)
-        if len(data) <= INLINE_LIMIT:
-            return tree, ""
-        return None, await self.runtime.blobs.put(data)
-
     def _append_end(self, scope: Scope, conclusion: Conclusion, value: tuple[Any, str]) -> None:
         if (progress := scope.last_progress()) is not None:
             self.runtime.append(progress)
@@ -732,37 +465,13 @@ class Action:
             then=conclusion.then,
             value=value[0],
             blob=value[1],
-            error=self._encoded_error(conclusion.error),
+            error=encode_failure(self.runtime, self.name, self.policy.name, conclusion.error),
             next_at=None if conclusion.delay is None else now + conclusion.delay,
             final=conclusion.final,
             unknown=conclusion.unknown,
             abandoned=conclusion.abandoned or scope.abandoned,
             replayed=tuple(scope.replayed or ()),
-            orphaned=self._orphans(scope) if conclusion.status is Status.COMPLETED else (),
-        )
-
-    def _encoded_error(self, error: Exception | None) -> Any:
-        if error is None:
-            return None
-        tree, can_be_rebuilt = encode_error(error, task=self.policy.name)
-        if not can_be_rebuilt:
-            kind = f"{type(error).__module__}:{type(error).__qualname__}"
-            text = f"{self.policy.name} failed with {kind}, which can't be rebuilt from record: on resume it is a RemoteFailure"
-            self.runtime.warn(self.name, UnrebuildableWarning, text)
-        return tree
-
-    def _orphans(self, scope: Scope) -> tuple[str, ...]:
-        """Recorded results of earlier attempts that the body, now done, never asked for."""
-        if scope.asked is None or self.runtime.state is None:
-            return ()
-        behind = scope.rounds.ordinal if scope.loaded is not None else 0
-        return tuple(
-            child.name
-            for child in self.runtime.state.children_of(self.name)
-            if child.status is Status.COMPLETED
-            and child.name not in scope.asked
-            and child.round >= behind
-            and not child.task.startswith(_BUILTIN)
+            orphaned=orphans(self.runtime.state, self.name, scope) if conclusion.status is Status.COMPLETED else (),
         )
 
     async def _discard(self, scope: Scope) -> None:
@@ -783,49 +492,3 @@ class Action:
         if self.place is not None:
             self.runtime.append(self._end_event(scope, Conclusion(status, status, abandoned=True), (None, "")))
         self._leave()
-
-
-def _hangs_on_the_stop(scope: Scope, outcome: Outcome) -> bool:
-    """Whether an outcome is what the body made of calls that were refused, since the run was asked to end."""
-    if isinstance(outcome, Value):
-        return scope.was_refused
-    return isinstance(outcome, Error) and (scope.was_refused or isinstance(outcome.error, (RunStopped, RunCancelled)))
-
-
-def _cancels() -> int:
-    """How often the present task was asked to end, and did not take it back."""
-    present = asyncio.current_task()
-    return present.cancelling() if present is not None else 0
-
-
-def _is_done(scope: Scope, outcome: Outcome) -> bool:
-    """Whether the body returned, and left nothing to see to."""
-    return isinstance(outcome, Value) and not scope.unstarted and not scope.children and scope.checkpoint_if_used is None
-
-
-def _given(outcome: Outcome, conclusion: Conclusion, *, is_durable: bool) -> Any:
-    """Return the value of an attempt that COMPLETED, or raise what its end means. What ends a durable run is raised by `run` itself."""
-    if conclusion.error is not None:
-        raise conclusion.error
-    match outcome:
-        case Value(value):
-            return value
-        case Ended(cause) | Abandoned(cause):
-            raise asyncio.CancelledError if is_durable and not isinstance(cause, asyncio.CancelledError) else cause
-        case Error(error):
-            raise error
-
-
-def _plain(values: Mapping[str, str]) -> dict[str, str]:
-    """As a dict, which travels; nothing ever changes one that is in a context."""
-    return values if type(values) is dict else dict(values)
-
-
-async def _ended(task: asyncio.Task[Any], runtime: Runtime) -> None:
-    """Wait for a cancelled task, within the grace; being cancelled again does not cut it short."""
-    began = runtime.loop.time()
-    while not task.done() and (left := began + runtime.grace - runtime.loop.time()) > 0:
-        try:
-            await asyncio.wait({task}, timeout=left)
-        except asyncio.CancelledError:
-            continue

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from holdfast.blobs import Blobs
 from holdfast.clocks import clock
+from holdfast.contexts import Context
 from holdfast.engines.protocol import Engine
 from holdfast.errors import CodeChanged, DuplicateTask
 from holdfast.events import Event, TaskSeen, Warned
@@ -17,7 +18,7 @@ from holdfast.frozen import Frozen
 from holdfast.identity import source_digest
 from holdfast.journals.writing import Journal
 from holdfast.limits import Limit, Slot
-from holdfast.orders import Definition
+from holdfast.orders import Definition, Order
 from holdfast.states import Fold
 from holdfast.status import Status
 
@@ -43,6 +44,10 @@ class Underway(Protocol):
         """Record its end for it, and let nothing count that it still does."""
 
 
+Ask: TypeAlias = Callable[[Any, Order, Context, object], Coroutine[Any, Any, Any]]
+"""How a body asks for an action: scope, order, context node, and the coroutine that is being awaited. It stands above the runtime."""
+
+
 class Runtime:
     """One run, as its actions need it. An ephemeral run has neither journal nor state."""
 
@@ -54,6 +59,7 @@ class Runtime:
         run_name: str,
         run_id: str,
         engine: Engine,
+        ask: Ask,
         started_at: float,
         grace: float,
         journal: Journal | None = None,
@@ -67,6 +73,7 @@ class Runtime:
         self.run_name = run_name
         self.run_id = run_id
         self.engine = engine
+        self.ask = ask
         self.started_at = started_at
         self.grace = grace
         self.journal = journal

@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+from holdfast.actions.recorded import recorded_call
 from holdfast.actions.runtime import Runtime, Underway
 from holdfast.checkpoints import Checkpoint, Generation
 from holdfast.clocks import clock
-from holdfast.contexts import DEFAULT_TOTAL
+from holdfast.contexts import DEFAULT_TOTAL, Context
 from holdfast.errors import ActionEnded, AttemptAbandoned, NotDurable
 from holdfast.events import CheckpointSaved, Progressed, Ticked
 from holdfast.folders.opening import open_folder
@@ -133,7 +134,9 @@ class Scope:
                 child.task.cancel()
 
     def recorded(self, what: str, fn: Callable[[], Any], *, in_thread: bool) -> Coroutine[Any, Any, Any]:
-        raise NotImplementedError
+        self.check(f"ctx().{what}")
+        order = Order(recorded_call(what, fn, in_thread=in_thread), (), {})
+        return self.runtime.ask(self, order, Context.current(), None)
 
     def advance(self, name: str, step: float, total: float | None) -> Bar:
         bars = self.bars = self.bars if self.bars is not None else {}

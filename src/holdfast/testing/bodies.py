@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from holdfast.actions.performing import Attempt
+from holdfast.actions.asking import ask
 from holdfast.actions.runtime import Runtime
 from holdfast.actions.scopes import Saves, Scope
 from holdfast.attempts import node
@@ -92,7 +92,7 @@ def task_context(
     action = ActionID(action_name("", task.name, b"k", (), (), 0), run_name, None)
     base = _saved_before(run_name, folder, order, action, number - 1, checkpoint) if checkpoint is not None else None
     runtime = _runtime(running_loop() or portal_loop(), run_name, folder)
-    scope = Attempt(runtime, action, order, number, 0, Saves(base.order if base is not None else None), None)
+    scope = Scope(runtime, action, order, number, 0, Saves(base.order if base is not None else None), None)
     values = {**Context.current().custom_context, **(custom_context or {})}
     scope.capsule = capsule = _capsule(scope, values, os.fspath(raw_data_path) if raw_data_path is not None else None)
     token = put(node(capsule, scope))
@@ -113,7 +113,13 @@ def task_context(
 def _runtime(loop: asyncio.AbstractEventLoop, run_name: str, folder: Folder) -> Runtime:
     async def make() -> Runtime:
         return _Rehearsal(
-            run_name=run_name, run_id=secrets.token_hex(8), engine=LocalEngine(), started_at=clock().now(), grace=30.0, folder=folder
+            run_name=run_name,
+            run_id=secrets.token_hex(8),
+            engine=LocalEngine(),
+            ask=ask,
+            started_at=clock().now(),
+            grace=30.0,
+            folder=folder,
         )
 
     work = make()
@@ -132,7 +138,7 @@ def _saved_before(run_name: str, folder: Folder, order: Order, action: ActionID,
     portal = portal_loop()
     if running_loop() is portal:
         raise BlockingCall(task="task_context(checkpoint=...)", instead="asyncio.to_thread")
-    earlier = Attempt(_runtime(portal, run_name, folder), action, order, number, 0, Saves(None), None)
+    earlier = Scope(_runtime(portal, run_name, folder), action, order, number, 0, Saves(None), None)
 
     async def save() -> Generation:
         saved: Generation = await earlier.checkpoint.save(data)

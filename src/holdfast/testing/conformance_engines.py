@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from holdfast.actions.performing import Attempt
+from holdfast.actions.asking import ask
 from holdfast.actions.runtime import Runtime
-from holdfast.actions.scopes import Saves
+from holdfast.actions.scopes import Saves, Scope
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
 from holdfast.clocks import clock
 from holdfast.contexts import ctx, custom_context, get_custom_context
@@ -128,9 +128,9 @@ class EngineConformance:
         asyncio.run(held())
 
 
-def _link(engine: Engine, definition: Any, args: tuple[Any, ...]) -> Attempt:
-    runtime = Runtime(run_name="conformance", run_id="0", engine=engine, started_at=clock().now(), grace=0.0)
-    scope = Attempt(runtime, None, Order(definition, args, {}), 3, 0, Saves(None), None)
+def _link(engine: Engine, definition: Any, args: tuple[Any, ...]) -> Scope:
+    runtime = Runtime(run_name="conformance", run_id="0", engine=engine, ask=ask, started_at=clock().now(), grace=0.0)
+    scope = Scope(runtime, None, Order(definition, args, {}), 3, 0, Saves(None), None)
     scope.capsule = Capsule(
         action=None,
         attempt_number=3,

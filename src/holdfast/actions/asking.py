@@ -1,0 +1,140 @@
+"""Asking for an action: its place, what is on record there, and the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from holdfast.actions.decisions import ANEW, Asked, Replay, asked
+from holdfast.actions.performing import Action
+from holdfast.actions.places import Place, key_of, place_of
+from holdfast.actions.recorded import BUILTIN
+from holdfast.actions.runtime import Runtime
+from holdfast.actions.scopes import Generation3, Scope
+from holdfast.actions.values import read_value
+from holdfast.clocks import clock
+from holdfast.codec import Codec, decode_error
+from holdfast.contexts import Context
+from holdfast.errors import (
+    AmbiguousKey,
+    AmbiguousLoop,
+    ContextChanged,
+    DoubtfulReuse,
+    RunCancelled,
+    RunStopped,
+)
+from holdfast.events import CheckpointsSetAside, Replayed
+from holdfast.orders import Order, Policy
+from holdfast.rounds import Doubted
+from holdfast.states import Record
+from holdfast.status import Status
+
+
+async def ask(scope: Scope, order: Order, context: Context, call: object) -> Any:
+    """Ask for an action in a running attempt, and return its outcome.
+
+    Args:
+        scope: The attempt that asks.
+        order: What it asks for.
+        context: The node in which the call was made.
+        call: The coroutine that is being awaited: where it is a task's own, the action runs in that task.
+    """
+    definition, runtime = order.definition, scope.runtime
+    scope.check(f"a call of {definition.policy.name}")
+    if runtime.lost is not None:
+        raise runtime.lost
+    if runtime.stop is not None:
+        scope.was_refused = True
+        raise stopped_error(runtime)
+    codec, place = definition.result_codec(), None
+    try:
+        if runtime.durable:
+            place = _noted_place(scope, order, context)
+            while (live := runtime.live.get(place.name)) is not None and live.task is not None:
+                await asyncio.wait({live.task})
+            record, decision = _on_record(scope, order, place)
+            if record is not None and isinstance(decision, Replay):
+                return await _replay(scope, record, place, codec)
+            action = Action(runtime, scope, order, context, codec, place, record, decision)
+        else:
+            action = Action(runtime, scope, order, context, codec, None, None, ANEW)
+        scope.wait_begins()
+        try:
+            return await action.begin(call)
+        finally:
+            if scope.wait_ends():
+                await scope.proceed()
+    except Doubted as doubted:
+        await _set_aside(scope, doubted.first)
+        raise AmbiguousLoop(task=definition.policy.name) from None
+    finally:
+        if place is not None:
+            scope.undelivered.pop(place.name, None)
+
+
+def _noted_place(scope: Scope, order: Order, context: Context) -> Place:
+    """The place of a call, noted as asked for. Raises: UnstableInput, AmbiguousKey, DuplicateTask, Doubted, TypeError."""
+    if not order.definition.policy.name.startswith(BUILTIN):
+        scope.runtime.meet(order.definition, scope.identify().name)
+    place = place_of(scope, order, context)
+    if scope.asked is not None:
+        scope.asked.add(place.name)
+    scope.undelivered[place.name] = None
+    return place
+
+
+def _on_record(scope: Scope, order: Order, place: Place) -> tuple[Record | None, Asked]:
+    """What is known of the action, and what asking for it means now. Raises: AmbiguousKey."""
+    runtime, policy = scope.runtime, order.definition.policy
+    assert runtime.state is not None
+    record = runtime.state.actions.get(place.name)
+    if record is None:
+        _hint_at_context(scope, place, policy)
+        return None, ANEW
+    if record.inputs and place.inputs and record.inputs != place.inputs:
+        raise AmbiguousKey(task=policy.name, key=key_of(policy, order) or "")
+    return record, asked(record, scope.present_try, policy)
+
+
+def stopped_error(runtime: Runtime) -> RunStopped | RunCancelled:
+    """What a caller gets, once the run was asked to end."""
+    if runtime.stop is not None and runtime.stop.status is Status.CANCELLED:
+        return RunCancelled(run_name=runtime.run_name)
+    return RunStopped(run_name=runtime.run_name, reason=runtime.stop.reason if runtime.stop is not None else "")
+
+
+async def _set_aside(scope: Scope, first: str) -> None:
+    """Make durable that what this attempt saved since its doubtful answer is not to be loaded, and that `first` is a loop's."""
+    since: Generation3 = scope.doubted_at or (scope.epoch, scope.number, 0)
+    until = (scope.epoch, scope.number, 10**6)
+    await scope.runtime.commit(
+        CheckpointsSetAside(action=scope.identify().name, at=clock().now(), since=since, until=until, first=first)
+    )  # fmt: skip
+
+
+def _hint_at_context(scope: Scope, place: Place, policy: Policy) -> None:
+    runtime = scope.runtime
+    if not runtime.is_resumed or runtime.state is None or policy.name.startswith(BUILTIN):
+        return
+    twin = runtime.state.differing_in_context(place.bare or place.name)
+    if twin is not None and twin.name != place.name and runtime.first_context_change(policy.name):
+        text = f"a call of {policy.name} runs again, since its custom context differs from the recorded one (context_keys=() counts none)"
+        runtime.warn(scope.identify().name, ContextChanged, text)
+
+
+async def _replay(scope: Scope, record: Record, place: Place, codec: Codec) -> Any:
+    """Give the recorded outcome. Raises: the recorded failure; ResultIncompatible, BlobCorrupt."""
+    runtime = scope.runtime
+    if scope.rounds.reused(place.first):
+        text = (
+            f"a call of {record.task} was answered from before the loaded save; if it is a round of a loop, call inside `with group(...)`"
+        )
+        runtime.warn(scope.identify().name, DoubtfulReuse, text)
+    if scope.rounds.doubtful:
+        scope.doubt()
+    scope.replayed = scope.replayed if scope.replayed is not None else []
+    scope.replayed.append(record.name)
+    runtime.append(Replayed(action=record.name, at=clock().now(), task=record.task, status=record.status))
+    if record.status is not Status.COMPLETED:
+        raise decode_error(record.error or {})
+    return await read_value(runtime.blobs, record, codec)
