@@ -16,7 +16,10 @@ from holdfast.contexts import Context, link_of
 from holdfast.errors import BlockingCall, InvalidCall, InvalidContext, InvalidOption, NestedRun
 from holdfast.events import Event
 from holdfast.retries import Seconds, to_seconds
-from holdfast.runs import Finished, Options, Resume, Run, Signals, hosts_run, open_run
+from holdfast.runs.asked import Options, Resume
+from holdfast.runs.opening import Finished, open_run
+from holdfast.runs.owned import Run, hosts_run
+from holdfast.runs.signals import Signals
 from holdfast.status import Status
 from holdfast.stores import Store
 from holdfast.tasks import Call, Task, no_loop

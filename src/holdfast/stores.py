@@ -17,7 +17,7 @@ from holdfast.folders.opening import open_folder
 from holdfast.folders.protocol import Folder
 from holdfast.journals.reading import read_journal
 from holdfast.journals.writing import take_over
-from holdfast.runs import LOCK, Asked, newest_incarnation, read_asked, who_am_i
+from holdfast.runs.asked import LOCK, Asked, newest_incarnation, read_asked, who_am_i
 from holdfast.states import Fold
 from holdfast.status import CANCELABLE_STATES, Status
 from holdfast.views import Owner, RunState, RunSummary, state_of, summary_of

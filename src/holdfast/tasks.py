@@ -26,7 +26,8 @@ from holdfast.errors import BlockingCall, InvalidCall, InvalidOption, InvalidTas
 from holdfast.identity import Signature, task_name
 from holdfast.orders import Definition, Order, Policy, keys_of, with_policy
 from holdfast.retries import Rate, Retry, Seconds, Timeout
-from holdfast.runs import ephemeral, hosts_run
+from holdfast.runs.ephemeral import ephemeral
+from holdfast.runs.owned import hosts_run
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

@@ -231,7 +231,8 @@ def test_what_an_attempt_still_writes_is_written_before_its_end() -> None:
     asyncio.run(run(saves_behind(), run_name="it", store=memory_store(disk)))
     state = memory_store(disk).state_sync("it")
     assert state.root is not None
-    assert state.root.checkpoint is not None and state.root.checkpoint.order == (1, 0, 0)
+    assert state.root.checkpoint is not None
+    assert state.root.checkpoint.order == (1, 0, 0)
 
 
 @task

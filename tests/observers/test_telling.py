@@ -15,7 +15,7 @@ from holdfast.errors import InvalidOption
 from holdfast.events import AttemptEnded, Event, Replayed, RunOpened, Ticked, encode_event
 from holdfast.journals.reading import read_journal
 from holdfast.launch import run
-from holdfast.runs import newest_incarnation
+from holdfast.runs.asked import newest_incarnation
 from holdfast.testing.conformance_observers import CALLS, EXPECTED, Blocker, Raiser, Recorder, by_action, observed, patience, square
 
 

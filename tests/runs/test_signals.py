@@ -173,7 +173,8 @@ def test_a_def_body_sees_stopping_and_ends_within_the_grace(tmp_path: Path, star
     state = Store(store).state_sync("it")
     assert state.status is Status.COMPLETED
     assert state.root is not None
-    assert state.root.checkpoint is not None and state.root.checkpoint.order == (1, 0, 0), "its save counts"
+    assert state.root.checkpoint is not None
+    assert state.root.checkpoint.order == (1, 0, 0), "its save counts"
 
 
 def test_a_body_that_returns_within_the_grace_completes_its_run(tmp_path: Path, started: list[Process]) -> None:

@@ -1,0 +1,36 @@
+"""Outside any run."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from holdfast.actions.asking import ask
+from holdfast.actions.decisions import ANEW
+from holdfast.actions.performing import Action
+from holdfast.actions.runtime import Runtime
+from holdfast.clocks import clock
+from holdfast.contexts import Context
+from holdfast.engines.local import LocalEngine
+from holdfast.orders import Order
+
+
+async def ephemeral(order: Order, context: Context, call: object) -> Any:
+    """Run a call at once: context, retries, timeouts and checkpoints work, and nothing is kept."""
+    definition = order.definition
+    runtime = Runtime(
+        run_name="ephemeral",
+        run_id=secrets.token_hex(8),
+        engine=LocalEngine(),
+        ask=ask,
+        started_at=clock().now(),
+        grace=30.0,
+    )
+    action = Action(runtime, None, order, context, definition.result_codec(), None, None, ANEW)
+    try:
+        value = await action.begin(call)
+    finally:
+        await runtime.engine.aclose()
+    if runtime.lost is not None:
+        raise runtime.lost
+    return value

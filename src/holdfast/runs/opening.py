@@ -1,0 +1,234 @@
+"""Opening a run: find it or begin it, answer from record where it is finished, else become its owner."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from holdfast.actions.decisions import Replay, asked
+from holdfast.actions.places import digest_of, digests_of
+from holdfast.actions.values import read_value
+from holdfast.blobs import Blobs
+from holdfast.clocks import clock
+from holdfast.codec import Codec, from_json
+from holdfast.contexts import TRACE_KEYS, Context
+from holdfast.errors import (
+    HoldfastError,
+    InputsChanged,
+    InvalidName,
+    InvalidOption,
+    ObjectExists,
+    ObjectMissing,
+    RunBusy,
+    RunExists,
+    RunNotFound,
+)
+from holdfast.folders.protocol import Folder, Hold
+from holdfast.frozen import Frozen
+from holdfast.identity import action_name, check_name
+from holdfast.journals.reading import Read, read_journal
+from holdfast.journals.writing import confirm, take_over
+from holdfast.orders import Order
+from holdfast.runs.asked import (
+    LOCK,
+    Asked,
+    Options,
+    check_spelling,
+    incarnations,
+    new_name,
+    newest_incarnation,
+    read_asked,
+    slug_of,
+    who_am_i,
+)
+from holdfast.runs.owned import Run
+from holdfast.states import Fold
+from holdfast.status import Status
+
+UNFINISHED_LOOKED_AT: Final = 20
+"""A run without a name looks at so many earlier ones of its task for unfinished runs of the same call."""
+
+_log = logging.getLogger("holdfast")
+
+
+class Finished(Frozen):
+    """The run has its result on record."""
+
+    value: Any
+
+
+async def open_run(order: Order, context: Context, store: Folder, options: Options) -> Run | Finished:
+    """Find or begin the run, and become its owner.
+
+    Raises: RunExists, RunNotFound, RunBusy, RunFenced, InputsChanged, InvalidName, UnstableInput, UnrecordableResult, and what the
+        store raises.
+    """
+    definition = order.definition
+    codec = definition.result_codec()
+    run_name = options.run_name if options.run_name is not None else new_name(definition.policy.name)
+    check_name("run_name", run_name)
+    asked_now = _asked(order, context, run_name, options)
+    folder, known, is_new = await _find_or_begin(store, asked_now, options)
+    read = await read_journal(folder)
+    finished = await _finished(folder, store, known, read, order, codec)
+    if finished is not None and await confirm(folder, read, sync=options.sync):
+        _log.info("run %r in %s: from record", run_name, store.url)
+        return finished
+    hold = await _hold(folder, run_name, options)
+    try:
+        journal, read = await take_over(folder, run_name, read, sync=options.sync)
+    except BaseException:
+        if hold is not None:
+            hold.release()
+        raise
+    run = Run(order, context, codec, known, folder, store, journal, read, hold, options)
+    done = sum(record.status is Status.COMPLETED for record in run.state.actions.values())
+    run.announce(store.url, is_new=is_new, recorded=done)
+    try:
+        await run.adopt()
+        finished = await _finished(folder, store, known, read, order, codec)  # a fenced owner may have ended it a moment ago
+    except BaseException:
+        await run.close()
+        raise
+    if finished is not None:
+        await run.close()
+        _log.info("run %r in %s: from record", run_name, store.url)
+        return finished
+    hint = await _unfinished_hint(store, asked_now) if options.run_name is None else ""
+    _log.info("run %r in %s: %s%s", run_name, store.url, "new" if is_new else f"continued, {done} actions on record", hint)
+    return run
+
+
+async def _unfinished_hint(store: Folder, begun: Asked) -> str:
+    """Name earlier runs of the same call, begun without a name and not COMPLETED: somebody may have meant to go on with one."""
+    alike = re.compile(rf"\d{{8}}-\d{{6}}-{re.escape(slug_of(begun.task))}-[0-9a-f]{{6}}")
+    names = [e.name for e in await store.list("runs") if alike.fullmatch(e.name) and e.name != begun.run_name]
+    unfinished = []
+    for name in names[-UNFINISHED_LOOKED_AT:]:
+        try:
+            incarnation = await newest_incarnation(store, name)
+            known = await read_asked(incarnation)
+            if (known.task, known.inputs) == (begun.task, begun.inputs) and not await _is_completed(incarnation, known):
+                unfinished.append(repr(name))
+        except HoldfastError:
+            continue  # what can't be read now is no hint
+    if not unfinished:
+        return ""
+    return f"; unfinished runs of the same call: {', '.join(unfinished)} (pass one as run_name to go on with it)"
+
+
+async def _is_completed(incarnation: Folder, known: Asked) -> bool:
+    state = Fold()
+    for event in (await read_journal(incarnation)).events_naming(known.root):
+        state.fold(event)
+    record = state.actions.get(known.root)
+    return record is not None and record.status is Status.COMPLETED
+
+
+def _asked(order: Order, context: Context, run_name: str, options: Options) -> Asked:
+    policy = order.definition.policy
+    key = policy.key(*order.args, **order.kwargs) if policy.key is not None else None
+    if key is not None and not isinstance(key, str):
+        raise InvalidOption(option="key", value=key, reason="it has to return a str")
+    digest = b"d" + digest_of(order) if key is None else b"k" + key.encode("utf-8", "surrogatepass")
+    inputs, arguments = (digest[1:].hex(), digests_of(order)) if key is None else (f"key {key}", {})
+    bound = {**context.custom_context, **(options.custom_context or {})}
+    root = action_name("", policy.name, digest, (), (), 0)
+    return Asked(run_name, secrets.token_hex(16), policy.name, inputs, arguments, bound, root, clock().now(), policy.version)
+
+
+async def _find_or_begin(store: Folder, wanted: Asked, options: Options) -> tuple[Folder, Asked, bool]:
+    """Return the incarnation, what it was asked for, and whether it was begun just now."""
+    run_name, resume = wanted.run_name, options.resume
+    numbers = await incarnations(store, run_name)
+    for number in reversed(numbers):
+        folder = store.child(f"runs/{run_name}/{number}")
+        try:
+            known = await read_asked(folder)
+        except ObjectMissing:
+            continue  # its creator died between the folder and run.json
+        if known.run_name != run_name:
+            raise InvalidName(kind="run_name", name=run_name, reason=f"the run's name is spelled {known.run_name!r}")
+        if resume == "never":
+            raise RunExists(run_name=run_name, status=f"incarnation {number}")
+        if resume == "restart":
+            break
+        return folder, _compared(known, wanted), False
+    else:
+        if resume == "must":
+            raise RunNotFound(run_name=run_name, store=store.url)
+        await check_spelling(store, run_name)
+    number = f"{int(numbers[-1]) + 1 if numbers else 0:06}"
+    folder = store.child(f"runs/{run_name}/{number}")
+    try:
+        await folder.create("run.json", wanted.to_json())
+    except ObjectExists:  # somebody begins it in this very moment: theirs counts
+        if resume == "never":
+            raise RunExists(run_name=run_name, status="begun just now by another process") from None
+        return folder, _compared(await read_asked(folder), wanted), False
+    return folder, wanted, True
+
+
+def _compared(known: Asked, wanted: Asked) -> Asked:
+    """Raises: InputsChanged, naming what differs."""
+    if known.task != wanted.task:
+        raise InputsChanged(run_name=known.run_name, what="task", was=known.task, now=wanted.task)
+    if known.inputs != wanted.inputs:
+        what, was, now = _differing(known, wanted)
+        raise InputsChanged(run_name=known.run_name, what=what, was=was, now=now)
+    was_bound, now_bound = _compared_context(known.context), _compared_context(wanted.context)
+    for key in sorted({*was_bound, *now_bound}) if now_bound else ():
+        if was_bound.get(key) != now_bound.get(key):
+            what, was, now = f"custom context {key}", repr(was_bound.get(key)), repr(now_bound.get(key))
+            raise InputsChanged(run_name=known.run_name, what=what, was=was, now=now)
+    traces = {key: value for key, value in wanted.context.items() if key in TRACE_KEYS}
+    return replace(known, context={**known.context, **traces})
+
+
+def _compared_context(bound: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in bound.items() if key not in TRACE_KEYS}
+
+
+def _differing(known: Asked, wanted: Asked) -> tuple[str, str, str]:
+    """Name the first argument that differs; values are not kept, so their digests stand for them."""
+    if not (known.arguments and wanted.arguments):
+        return "input", known.inputs, wanted.inputs
+    for name in sorted({*known.arguments, *wanted.arguments}):
+        was, now = known.arguments.get(name), wanted.arguments.get(name)
+        if was != now:
+            return f"argument {name}", _short(was), _short(now)
+    return "input", _short(known.inputs), _short(wanted.inputs)
+
+
+def _short(digest: str | None) -> str:
+    return "none" if digest is None else f"digest {digest[:8]}"
+
+
+async def _finished(folder: Folder, store: Folder, known: Asked, read: Read, order: Order, codec: Codec) -> Finished | None:
+    """The root's result, where it is on record: without taking the run over, and without looking at the rest of it."""
+    state = Fold()
+    for event in read.events_naming(known.root):
+        state.fold(event)
+    record = state.actions.get(known.root)
+    if record is None or not isinstance(asked(record, None, order.definition.policy), Replay):
+        return None
+    return Finished(await read_value(Blobs(store, sync=True), record, codec))
+
+
+async def _hold(folder: Folder, run_name: str, options: Options) -> Hold | None:
+    """Take the hint that this run has a live owner. Raises: RunBusy."""
+    held = await folder.hold(LOCK, who_am_i())
+    if not isinstance(held, bytes):
+        return held
+    if options.resume == "takeover":
+        return None
+    try:
+        other = from_json(held)
+        host, pid, started = str(other["host"]), int(other["pid"]), str(other["started"])
+    except (ValueError, KeyError, TypeError):  # it is about to write it
+        host, pid, started = "an unknown host", 0, "just now"
+    raise RunBusy(run_name=run_name, pid=pid, host=host, started=started)

@@ -1,0 +1,307 @@
+"""A run that this process owns: driven to its end, stopped, taken from us, let go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from holdfast.actions.asking import ask
+from holdfast.actions.decisions import asked
+from holdfast.actions.performing import Action
+from holdfast.actions.places import Place
+from holdfast.actions.runtime import Runtime, StopRequest
+from holdfast.blobs import Blobs
+from holdfast.clocks import clock
+from holdfast.codec import Codec, from_json
+from holdfast.contexts import Context
+from holdfast.engines.local import LocalEngine
+from holdfast.errors import (
+    RunCancelled,
+    RunFenced,
+    RunStopped,
+    StoreError,
+)
+from holdfast.events import AttemptEnded, Event, RunOpened
+from holdfast.folders.protocol import Folder, Hold
+from holdfast.journals.reading import Read
+from holdfast.journals.writing import Journal
+from holdfast.orders import Order
+from holdfast.runs.asked import LOCK, Asked, Options, who_am_i
+from holdfast.states import Fold
+from holdfast.status import Status
+from holdfast.telling import Telling
+
+INBOX_SECONDS: Final = 0.25
+
+_log = logging.getLogger("holdfast")
+_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
+
+
+def hosts_run(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a durable run lives on this loop: blocking it would stall the run."""
+    return _loops.get(loop, 0) > 0
+
+
+class Run:
+    """A run that this process owns."""
+
+    state: Fold
+    runtime: Runtime
+
+    def __init__(
+        self,
+        order: Order,
+        context: Context,
+        codec: Codec,
+        known: Asked,
+        folder: Folder,
+        store: Folder,
+        journal: Journal,
+        read: Read,
+        hold: Hold | None,
+        options: Options,
+    ) -> None:
+        self.known = known
+        self.folder = folder
+        self.state = Fold()
+        for event in read.events():
+            self.state.fold(event)
+        self.runtime = Runtime(
+            run_name=known.run_name,
+            run_id=known.run_id,
+            engine=LocalEngine(),
+            ask=ask,
+            started_at=known.created,
+            grace=options.grace,
+            journal=journal,
+            state=self.state,
+            folder=folder,
+            blobs=Blobs(store, sync=options.sync),
+            sync=options.sync,
+            is_resumed=bool(self.state.actions),
+            raw_data_base=options.raw_data_path,
+        )
+        self._order = order
+        self._context = context
+        self._codec = codec
+        self._journal = journal
+        self._hold = hold
+        self._telling = Telling(options.observers)
+        self._over: asyncio.Future[None] = self.runtime.loop.create_future()
+        self._main: asyncio.Task[Any] | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._seen: set[str] = set()
+        self._listeners: list[Callable[[Event], None]] = [self._telling.tell] if self._telling else []
+        journal.on_durable = self._fold
+        journal.on_told = self._tell
+        journal.on_lost = self._lose
+        self.runtime.request = self.request
+        if self._telling:
+            self.runtime.tell = self._tell_one
+
+    def _fold(self, events: Iterable[Event]) -> None:
+        fold = self.state.fold
+        for event in events:
+            fold(event)
+
+    def _tell(self, events: Iterable[Event]) -> None:
+        if self._listeners:
+            for event in events:
+                self._tell_one(event)
+
+    def _tell_one(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+    def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """Have `listener` called on the loop with every event from now on. Returns what ends that."""
+        self._listeners.append(listener)
+        self.runtime.tell = self._tell_one
+        return lambda: self._listeners.remove(listener)
+
+    def announce(self, store: str, *, is_new: bool, recorded: int) -> None:
+        """Tell observers, before all else, which run this is."""
+        opened = RunOpened(
+            action=self.known.root,
+            at=clock().now(),
+            run_name=self.known.run_name,
+            task=self.known.task,
+            store=store,
+            is_new=is_new,
+            recorded=recorded,
+        )
+        self.runtime.append(opened)
+
+    async def adopt(self) -> None:
+        """End, as CRASHED, what earlier owners left without an end: children before parents, all before any new attempt."""
+        now = clock().now()
+        for record in reversed(list(self.state.unended())):
+            self.runtime.append(
+                AttemptEnded(action=record.name, at=now, number=record.number, status=Status.CRASHED, then=Status.CRASHED)
+            )  # fmt: skip
+        await self.runtime.barrier()
+
+    async def drive(self) -> Any:
+        """Run the root to its end, and return its result. Whoever awaits this and is cancelled stops the run.
+
+        Raises: what the root raises; RunStopped, RunCancelled; RunFenced and what the store raises.
+        """
+        loop = self.runtime.loop
+        _loops[loop] = _loops.get(loop, 0) + 1
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            self._begin()
+            while not self._over.done():
+                try:
+                    await asyncio.shield(self._over)
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                    self.request(StopRequest(Status.STOPPED, "the task that awaited it was cancelled"))
+            try:
+                return self._result()
+            finally:
+                await self.close()
+                if cancelled is not None:
+                    raise cancelled
+        finally:
+            _loops[loop] -= 1
+
+    def _begin(self) -> None:
+        policy = self._order.definition.policy
+        record = self.state.actions.get(self.known.root)
+        place = Place(self.known.root, self.known.root, 0, 0, "", "")
+        base = Context(
+            raw_data_path=self._context.raw_data_path, custom_context=dict(self.known.context) or self._context.custom_context
+        )  # fmt: skip
+        decision = asked(record, None, policy)
+        self.runtime.meet(self._order.definition, self.known.root)
+        action = Action(self.runtime, None, self._order, base, self._codec, place, record, decision)
+        action.task = self._main = asyncio.create_task(action.perform(), name=f"holdfast run {self.known.run_name}")
+        self._main.add_done_callback(lambda _: self._end())
+        self._watch = asyncio.create_task(self._watch_inbox())
+
+    def _end(self) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def _result(self) -> Any:
+        main, runtime = self._main, self.runtime
+        assert main is not None
+        if runtime.lost is not None:
+            if main.done() and not main.cancelled():
+                main.exception()
+            raise runtime.lost
+        if runtime.stop is not None and (not main.done() or main.cancelled()):
+            if runtime.stop.cause is not None:
+                raise runtime.stop.cause
+            if runtime.stop.status is Status.CANCELLED:
+                raise RunCancelled(run_name=runtime.run_name)
+            raise RunStopped(run_name=runtime.run_name, reason=runtime.stop.reason)
+        if main.cancelled():
+            raise RunCancelled(run_name=runtime.run_name)
+        return main.result()
+
+    async def close(self) -> None:
+        """Write what is queued, and let go of everything. Cancellation does not cut it short."""
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._patience is not None:
+            self._patience.cancel()
+        closing = asyncio.ensure_future(self._close_all())
+        while not closing.done():
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError:
+                continue
+        closing.result()
+
+    def let_go(self) -> None:
+        """End an ownership under which nothing was begun, where nothing can be awaited any more."""
+        self._journal.abandon()
+        if self._hold is not None:
+            self._hold.release()
+
+    async def _close_all(self) -> None:
+        try:
+            if self.runtime.lost is None:
+                await self._journal.aclose()
+            else:
+                self._journal.abandon()
+        except StoreError as error:  # every outcome that somebody was given is durable: only notes are lost
+            _log.warning("run %r: its last notes could not be written: %s", self.runtime.run_name, error)
+        finally:
+            if self._hold is not None:
+                self._hold.release()
+            await self.runtime.engine.aclose()
+            await self._telling.aclose()
+
+    # ending early
+
+    def request(self, stop: StopRequest) -> None:
+        """Ask the run to end: `ctx().stopping` first, then cancellation, and after the grace without those that did not end."""
+        if self.runtime.stop is not None or self._over.done():
+            return
+        self.runtime.stop = stop
+        if self._main is not None:  # else it is about to begin, and sees that it need not
+            self._main.cancel()
+        self._patience = self.runtime.loop.call_later(self.runtime.grace, self._give_up)
+
+    def request_from_thread(self, stop: StopRequest) -> None:
+        self.runtime.loop.call_soon_threadsafe(self.request, stop)
+
+    def hurry(self) -> None:
+        """Wait no longer for what does not end: the grace is over now."""
+        self.runtime.grace = 0.0
+        if self._patience is not None:
+            self._patience.cancel()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        self.runtime.grace = 0.0
+        for action in reversed(list(self.runtime.live.values())):
+            action.abandon(self.runtime.stopped_as or Status.STOPPED)
+            if action.task is not None:
+                action.task.cancel()  # whoever waits for its end looks at the grace again
+        self._end()
+
+    def _lose(self, error: BaseException) -> None:
+        self.runtime.lost = self.runtime.lost or error
+        if self._main is not None and not self._main.done():
+            self._main.cancel()
+            if self._patience is not None:
+                self._patience.cancel()
+            self._patience = self.runtime.loop.call_later(self.runtime.grace, self._end)
+
+    async def _watch_inbox(self) -> None:
+        """Look now and then whether another owner took over, and for what others asked of this one."""
+        while self.runtime.stop is None and self.runtime.lost is None:
+            await asyncio.sleep(INBOX_SECONDS)
+            try:
+                await self._journal.look()
+                if self._hold is None:
+                    await self._take_hold()
+                for entry in await self.folder.list("inbox/_control"):
+                    if entry.name not in self._seen:
+                        self._seen.add(entry.name)
+                        self._obey(from_json(await self.folder.get(f"inbox/_control/{entry.name}")))
+            except (StoreError, ValueError) as error:  # also what is no control at all: one bad file must not end the watch
+                _log.warning("run %r: the inbox can't be read just now: %s", self.runtime.run_name, error)
+            except RunFenced as error:
+                self._lose(error)
+
+    async def _take_hold(self) -> None:
+        """Say that this run has a live owner, as soon as the fenced one no longer does."""
+        held = await self.folder.hold(LOCK, who_am_i())
+        self._hold = None if isinstance(held, bytes) else held
+
+    def _obey(self, control: object) -> None:
+        if not isinstance(control, dict) or control.get("epoch") != self.runtime.epoch:
+            return
+        if control.get("verb") == "stop":
+            self.request(StopRequest(Status.STOPPED, "stop was asked for"))
+        elif control.get("verb") == "cancel":
+            self.request(StopRequest(Status.CANCELLED, "cancel was asked for"))
