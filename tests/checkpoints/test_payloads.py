@@ -17,7 +17,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from holdfast import ctx, run, task
-from holdfast.errors import HoldfastError, ResultIncompatible, StoreInvalid, UnrecordableResult
+from holdfast.errors import HoldfastError, InvalidName, ResultIncompatible, UnrecordableResult
 from holdfast.testing.stores import memory_store
 
 Body = Callable[[], Awaitable[Any]]
@@ -289,7 +289,7 @@ def test_a_link_that_leads_out_is_refused_and_the_last_save_stays(name: str, tar
 
     async def body() -> None:
         await ctx().checkpoint.save(b"good")
-        with pytest.raises(StoreInvalid, match="leads out"):
+        with pytest.raises(InvalidName, match="leads out"):
             await ctx().checkpoint.save(source)
         assert await ctx().checkpoint.load(bytes) == b"good"
 
@@ -305,7 +305,7 @@ def test_a_link_inside_through_a_linked_folder_does_not_lead_out(tmp_path: Path)
     (source / "x" / "y" / "out").symlink_to("up/../secret")
 
     async def body() -> None:
-        with pytest.raises(StoreInvalid, match="leads out"):
+        with pytest.raises(InvalidName, match="leads out"):
             await ctx().checkpoint.save(source)
 
     within_a_task(body)

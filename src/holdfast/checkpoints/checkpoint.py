@@ -2,8 +2,7 @@
 
 A save writes its payload, then one manifest, exclusively; the manifest makes it visible. Generations are ordered by (owner's epoch,
 attempt, n), whoever wrote last. Loading verifies what it reads, and falls back to the newest valid generation with a warning: absence is
-None, damage and refusal are errors. Nothing is ever restored outside the attempt's own directory.
-"""
+None, damage and refusal are errors. Nothing is ever restored outside the attempt's own directory."""
 
 from __future__ import annotations
 
@@ -12,20 +11,21 @@ import os
 import shutil
 import tempfile
 import warnings
-from base64 import b64decode, b64encode
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
-from hashlib import blake2b, sha256
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast, overload
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
 import anyio
 import anyio.to_thread
 from pydantic import TypeAdapter, ValidationError
 
 from holdfast.bridge import running_loop, wait_for_loop
+from holdfast.checkpoints.directories import copy_of, make_links, safe_parts, scan
+from holdfast.checkpoints.generations import File, Generation, Generation3, Kind, Manifest, name_of, order_of, sealed, understand, unsealed
 from holdfast.clocks import clock, instant
 from holdfast.codec import INLINE_LIMIT, codec_for, from_json, to_json
 from holdfast.deferred import Deferred
@@ -38,42 +38,11 @@ from holdfast.errors import (
     ResultIncompatible,
     RunError,
     StoreError,
-    StoreInvalid,
 )
 from holdfast.folders.protocol import Folder
-from holdfast.frozen import Frozen
 
 T = TypeVar("T")
 Type: TypeAlias = type[T] | TypeAdapter[T]
-Generation3: TypeAlias = tuple[int, int, int]
-Kind: TypeAlias = Literal["bytes", "data", "file", "directory"]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Generation:
-    """One save. Greater is newer.
-
-    Attributes:
-        epoch: The owner that saved: grows with every takeover of the run.
-        attempt: The attempt that saved.
-        n: Which save of that attempt, from 0.
-        size: Bytes of the payload.
-        digest: sha256 of the payload, hex; of a directory, of its list of files.
-        created_at: When it was saved, aware, in UTC.
-        metadata: What was given to `save`.
-    """
-
-    epoch: int
-    attempt: int
-    n: int
-    size: int
-    digest: str
-    created_at: datetime
-    metadata: Mapping[str, Any]
-
-    @property
-    def order(self) -> Generation3:
-        return (self.epoch, self.attempt, self.n)
 
 
 class Keeper(Protocol):
@@ -128,30 +97,6 @@ class Keeper(Protocol):
     def note_loaded(self, generation: Generation, ordinal: int, undelivered: Sequence[str]) -> None: ...
 
     def warn(self, category: type[Warning], text: str) -> None: ...
-
-
-class _File(Frozen):
-    """One entry of a saved directory: a file (its payload's number), a link (its target) or an empty directory."""
-
-    path: str
-    mode: int
-    size: int = 0
-    digest: str = ""
-    link: str | None = None
-    is_folder: bool = False
-
-
-class _Manifest(Frozen):
-    """What makes a generation visible."""
-
-    generation: Generation
-    kind: Kind
-    version: str | None
-    ordinal: int
-    undelivered: tuple[str, ...]
-    inline: bytes | None
-    parts: tuple[str, ...]
-    files: tuple[_File, ...]
 
 
 class Saving(Deferred[Any]):
@@ -353,7 +298,7 @@ class Checkpoint:
             source = Path(data)
             if copy:
                 self._staged += 1
-                source = await anyio.to_thread.run_sync(_copy_of, source, self.path / f"staged-{self._staged}")
+                source = await anyio.to_thread.run_sync(copy_of, source, self.path / f"staged-{self._staged}")
             return _Prepared("directory" if source.is_dir() else "file", source=source, is_staged=copy)
         if isinstance(data, str) and await anyio.to_thread.run_sync(_names_a_file, data):
             warnings.warn(f"checkpoint.save({data!r}) saves the str itself; pass a Path to save the file of that name", stacklevel=2)
@@ -368,13 +313,13 @@ class Checkpoint:
         async with self._lock:
             order = (self._keeper.epoch, self._keeper.number, self._saves)
             self._saves += 1
-            base, sync = f"{_name(order)}", self._keeper.sync
+            base, sync = f"{name_of(order)}", self._keeper.sync
             record: dict[str, Any] = {"holdfast": "1.0", "kind": prepared.kind, "version": self._keeper.version, "metadata": kept}
             size, digest = await self._write_payload(base, prepared, record)
             now = clock().now()
             record |= {"size": size, "digest": digest, "at": now, "ordinal": ordinal, "undelivered": list(undelivered)}
             self._keeper.check("checkpoint.save")
-            await self._folder.create(f"{base}.json", _sealed(to_json(record)), sync=sync)
+            await self._folder.create(f"{base}.json", sealed(to_json(record)), sync=sync)
             generation = Generation(*order, size=size, digest=digest, created_at=instant(now), metadata=metadata)
             self._keeper.saved(generation)
             if prepared.is_staged and prepared.source is not None:
@@ -402,12 +347,12 @@ class Checkpoint:
         size = len(prepared.data) + sum(len(data) for data in prepared.parts.values())
         return size, sha256(prepared.data).hexdigest()
 
-    async def _write_directory(self, base: str, source: Path) -> list[_File]:
-        written: list[_File] = []
-        for number, found in enumerate(await anyio.to_thread.run_sync(_scan, source)):
+    async def _write_directory(self, base: str, source: Path) -> list[File]:
+        written: list[File] = []
+        for number, found in enumerate(await anyio.to_thread.run_sync(scan, source)):
             if found.link is None and not found.is_folder:
                 streamed = await self._folder.put_file(f"{base}/{number:08}", source / found.path, sync=self._keeper.sync)
-                found = _File(found.path, found.mode, streamed.size, streamed.digest)
+                found = File(found.path, found.mode, streamed.size, streamed.digest)
             written.append(found)
         return written
 
@@ -424,8 +369,8 @@ class Checkpoint:
             if superfluous:
                 await self._keeper.before_delete()
             for order in superfluous:
-                await self._folder.delete(f"{_name(order)}.json")
-                await self._folder.delete_tree(_name(order))
+                await self._folder.delete(f"{name_of(order)}.json")
+                await self._folder.delete_tree(name_of(order))
             self._known = [order for order in self._known if order not in superfluous]  # saves made at once delete at once
         except (StoreError, RunError):  # the generation itself is saved; a journal that was lost says so to the body by other ways
             return
@@ -433,12 +378,12 @@ class Checkpoint:
     # loading
 
     async def _all_orders(self) -> list[Generation3]:
-        return sorted(o for entry in await self._folder.list("") if (o := _order(entry.name)) is not None)
+        return sorted(o for entry in await self._folder.list("") if (o := order_of(entry.name)) is not None)
 
     async def _orders(self) -> list[Generation3]:
         return [o for o in await self._all_orders() if self._keeper.may_load(o)]
 
-    async def _find(self, wanted: Generation | None, fallback: bool) -> tuple[_Manifest, Path] | None:
+    async def _find(self, wanted: Generation | None, fallback: bool) -> tuple[Manifest, Path] | None:
         orders = await self._orders() if wanted is None else [wanted.order]
         reasons: list[str] = []
         for order in reversed(orders):
@@ -453,27 +398,27 @@ class Checkpoint:
                 reasons.append(error.reason)
                 continue
             if reasons:
-                text = f"checkpoint of {self._keeper.task_name}: generation {_name(order)} is loaded, since newer ones are not valid"
+                text = f"checkpoint of {self._keeper.task_name}: generation {name_of(order)} is loaded, since newer ones are not valid"
                 self._keeper.warn(CheckpointFallback, f"{text} ({'; '.join(reasons)})")
             return manifest, restored
         if reasons:
             raise CheckpointCorrupt(where=self._folder.url, reason="; ".join(reasons))
         return None
 
-    async def _manifest(self, order: Generation3) -> _Manifest:
-        key = f"{_name(order)}.json"
+    async def _manifest(self, order: Generation3) -> Manifest:
+        key = f"{name_of(order)}.json"
         try:
             data = await self._folder.get(key)
         except ObjectMissing as error:
             raise CheckpointCorrupt(where=f"{self._folder.url}/{key}", reason=f"{key} is gone") from error
         try:
-            return _understand(order, _unsealed(data))
+            return understand(order, unsealed(data))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise CheckpointCorrupt(where=f"{self._folder.url}/{key}", reason=f"{key} can't be read") from error
 
-    async def _restore(self, manifest: _Manifest) -> Path:
+    async def _restore(self, manifest: Manifest) -> Path:
         """Bring the payload into the workspace, verified."""
-        base = _name(manifest.generation.order)
+        base = name_of(manifest.generation.order)
         self._restores += 1
         target = self.path / f"restored-{self._restores}"
         try:
@@ -493,10 +438,10 @@ class Checkpoint:
             raise CheckpointCorrupt(where=f"{self._folder.url}/{base}", reason=f"{base}: its payload does not match its digest")
         return payload
 
-    async def _restore_directory(self, base: str, manifest: _Manifest, target: Path) -> None:
+    async def _restore_directory(self, base: str, manifest: Manifest, target: Path) -> None:
         await anyio.to_thread.run_sync(target.mkdir)
         for number, found in enumerate(manifest.files):
-            place = target.joinpath(*_safe_parts(found.path))
+            place = target.joinpath(*safe_parts(found.path))
             await anyio.to_thread.run_sync(partial(place.parent.mkdir, parents=True, exist_ok=True))
             if found.is_folder:
                 await anyio.to_thread.run_sync(partial(place.mkdir, exist_ok=True))
@@ -506,9 +451,9 @@ class Checkpoint:
                     reason = f"{base}: {found.path} does not match its digest"
                     raise CheckpointCorrupt(where=f"{self._folder.url}/{base}", reason=reason)
                 os.chmod(place, found.mode)
-        await anyio.to_thread.run_sync(_make_links, target, manifest.files)
+        await anyio.to_thread.run_sync(make_links, target, manifest.files)
 
-    async def _decode(self, manifest: _Manifest, payload: Path, as_type: Any) -> Any:
+    async def _decode(self, manifest: Manifest, payload: Path, as_type: Any) -> Any:
         if manifest.kind == "directory":
             reason = "it is a directory; load() gives its Path"
             raise ResultIncompatible(task=self._keeper.task_name, expected=_type_name(as_type), reason=reason)
@@ -517,7 +462,7 @@ class Checkpoint:
             return as_type(data)
         if manifest.kind != "data":
             return self._validate(as_type, lambda adapter: adapter.validate_json(data))
-        base = _name(manifest.generation.order)
+        base = name_of(manifest.generation.order)
         try:
             parts = {part: await self._folder.get(f"{base}/{part}") for part in manifest.parts}
         except ObjectMissing as error:
@@ -550,129 +495,6 @@ class _Prepared:
     is_staged: bool = False
 
 
-async def newest_generation(folder: Folder, may_load: Callable[[Generation3], bool]) -> Generation3 | None:
-    """The newest generation whose manifest is listed and may be loaded."""
-    orders = [o for entry in await folder.list("") if (o := _order(entry.name)) is not None and may_load(o)]
-    return max(orders, default=None)
-
-
-async def newest_of_version(folder: Folder, version: str | None, may_load: Callable[[Generation3], bool]) -> Generation3 | None:
-    """The newest generation that a task of this version may load: one whose manifest can't be read says so when it is loaded."""
-    orders = [o for entry in await folder.list("") if (o := _order(entry.name)) is not None and may_load(o)]
-    for order in sorted(orders, reverse=True):
-        try:
-            if _understand(order, _unsealed(await folder.get(f"{_name(order)}.json"))).version == version:
-                return order
-        except (ObjectMissing, ValueError, KeyError, TypeError, IndexError):
-            continue
-    return None
-
-
-def latest_checkpoint(
-    root: str | os.PathLike[str], glob_pattern: str = "**/last.ckpt", *, key: Callable[[Path], Any] | None = None
-) -> Path | None:
-    """Return the newest file below `root` that matches, or None: for frameworks that name their own checkpoint files.
-
-    Args:
-        root: A local directory, such as one that `checkpoint.load()` gave. One that does not exist holds nothing.
-        glob_pattern: As `Path.glob` takes it.
-        key: What decides, the greatest wins; the time of modification by default.
-
-    Source of the rule: Flyte SDK, `latest_checkpoint`.
-    """
-    found: Iterable[Path] = Path(root).glob(glob_pattern)
-    return max(found, key=key if key is not None else _modified, default=None)
-
-
-def _modified(path: Path) -> float:
-    return path.stat().st_mtime
-
-
-def _name(order: Generation3) -> str:
-    return f"{order[0]:010}-{order[1]:06}-{order[2]:06}"
-
-
-def _order(name: str) -> Generation3 | None:
-    stem, _, suffix = name.partition(".")
-    parts = stem.split("-")
-    if suffix != "json" or len(parts) != 3 or not all(part.isdigit() for part in parts):
-        return None
-    return (int(parts[0]), int(parts[1]), int(parts[2]))
-
-
-def _sealed(body: bytes) -> bytes:
-    return blake2b(body, digest_size=16).hexdigest().encode() + b"\n" + body
-
-
-def _unsealed(data: bytes) -> dict[str, Any]:
-    check, _, body = data.partition(b"\n")
-    if blake2b(body, digest_size=16).hexdigest().encode() != check:
-        raise ValueError("the manifest does not match its digest")
-    return cast("dict[str, Any]", from_json(body))
-
-
-def _understand(order: Generation3, record: dict[str, Any]) -> _Manifest:
-    metadata = codec_for(Any, task="metadata").decode(record["metadata"], {})
-    created = instant(record["at"])
-    return _Manifest(
-        generation=Generation(*order, size=record["size"], digest=record["digest"], created_at=created, metadata=metadata),
-        kind=record["kind"],
-        version=record["version"],
-        ordinal=record["ordinal"],
-        undelivered=tuple(record["undelivered"]),
-        inline=b64decode(record["inline"]) if "inline" in record else None,
-        parts=tuple(record.get("parts", ())),
-        files=tuple(_File(*found) for found in record.get("files", ())),
-    )
-
-
-def _scan(source: Path) -> list[_File]:
-    """The entries of a directory, sorted. Raises: StoreInvalid for a link that leads out, or a thing that is no file."""
-    found: list[_File] = []
-    for folder, names, files in os.walk(source):
-        here = Path(folder)
-        for name in sorted([*names, *files]):
-            path = here / name
-            relative = path.relative_to(source).as_posix()
-            mode = path.lstat().st_mode
-            if path.is_symlink():
-                _check_link(source, path)
-                found.append(_File(relative, 0o777, link=os.readlink(path)))
-            elif path.is_dir():
-                found.append(_File(relative, mode & 0o777, is_folder=True))
-            elif path.is_file():
-                found.append(_File(relative, mode & 0o777))
-            else:
-                raise StoreInvalid(where=os.fspath(path), reason="a checkpoint holds files, directories and links, and this is neither")
-    return sorted(found, key=lambda entry: entry.path)
-
-
-def _safe_parts(path: str) -> tuple[str, ...]:
-    parts = PurePosixPath(path).parts
-    if not parts or PurePosixPath(path).is_absolute() or ".." in parts:
-        raise CheckpointCorrupt(where=path, reason=f"the path {path!r} leads out of the directory")
-    return parts
-
-
-def _check_link(root: Path, path: Path) -> None:
-    """A link has to stay inside the directory, through whatever other links it goes. Raises: StoreInvalid."""
-    link = os.readlink(path)
-    if os.path.isabs(link) or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
-        raise StoreInvalid(where=os.fspath(path), reason=f"it is a link that leads out of the directory, to {link!r}")
-
-
-def _make_links(target: Path, files: Iterable[_File]) -> None:
-    """Make the links of a restored directory: last, so that nothing is written through one. Raises: CheckpointCorrupt."""
-    links = {target.joinpath(*_safe_parts(found.path)): found.link for found in files if found.link is not None}
-    for place, link in links.items():
-        os.symlink(link, place)
-    try:
-        for place in links:
-            _check_link(target, place)
-    except StoreInvalid as error:
-        raise CheckpointCorrupt(where=error.where, reason=error.reason) from error
-
-
 def _names_a_file(text: str) -> bool:
     return text != "" and len(text) < 4096 and "\0" not in text and os.path.exists(text)
 
@@ -682,14 +504,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _copy_of(source: Path, target: Path) -> Path:
-    if source.is_dir():
-        shutil.copytree(source, target, symlinks=True)
-    else:
-        shutil.copy2(source, target)
-    return target
 
 
 def _type_name(as_type: Any) -> str:
