@@ -36,6 +36,8 @@ class Attempt:
 
     __slots__ = ("abandoned", "ended_at", "epoch", "error", "number", "started_at", "status", "unknown")
 
+    unknown: bool
+
     abandoned: bool
     epoch: int
     number: int

@@ -46,6 +46,12 @@ class Action:
         "_waits", "context", "name", "order", "parent", "place", "runtime", "task",
     )  # fmt: skip
 
+    context: Context
+    order: Order
+    parent: Scope | None
+    place: Place | None
+    runtime: Runtime
+
     name: str
 
     def __init__(

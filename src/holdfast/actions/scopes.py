@@ -54,6 +54,18 @@ class Scope:
         "saves", "slot", "undelivered", "unstarted", "was_refused",
     )  # fmt: skip
 
+    abandoned: bool
+    ended: bool
+    identified: int
+    number: int
+    order: Order
+    parent: Scope | None
+    present_try: int
+    runtime: Runtime
+    saves: Saves
+    unstarted: int
+    was_refused: bool
+
     loop: asyncio.AbstractEventLoop
 
     def __init__(

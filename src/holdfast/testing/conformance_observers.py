@@ -56,6 +56,8 @@ async def root() -> int:
 class Recorder:
     """Told of everything, and keeps it."""
 
+    is_closed: bool
+
     live = True
 
     def __init__(self) -> None:
@@ -72,6 +74,8 @@ class Recorder:
 class Raiser:
     """Fails at every event, and at its end."""
 
+    told: int
+
     live = True
 
     def __init__(self) -> None:
@@ -87,6 +91,8 @@ class Raiser:
 
 class Blocker:
     """Never returns from its first event, until it is freed."""
+
+    free: threading.Event
 
     live = True
 
