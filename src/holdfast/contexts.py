@@ -145,9 +145,14 @@ class TaskContext:
     @property
     def raw_data_path(self) -> str:
         """A place of this action's own for files that it keeps itself; nothing creates or removes it. Raises: NoRawDataPath."""
-        if self._capsule.raw_data_path is None:
-            raise NoRawDataPath()
-        return self._capsule.raw_data_path
+        capsule = self._capsule
+        if capsule.raw_data_path is not None:
+            return capsule.raw_data_path
+        if capsule.raw_data_base is not None:
+            return f"{capsule.raw_data_base.rstrip('/')}/{self.action.name}"
+        if capsule.run_url is not None:
+            return f"{capsule.run_url}/actions/{self.action.name}/raw"
+        raise NoRawDataPath()
 
     @property
     def checkpoint(self) -> Checkpoint:

@@ -118,7 +118,10 @@ class Order(NamedTuple):
 
 
 class Capsule(NamedTuple):
-    """As which attempt to do it, and with what around it. Instants are POSIX seconds; `deadline` is of the attempt."""
+    """As which attempt to do it, and with what around it. Instants are POSIX seconds; `deadline` is of the attempt.
+
+    Raw data lie at `raw_data_path`, where that is said for this very attempt, else below `raw_data_base`, else in the run's folder.
+    """
 
     action: ActionID | None
     attempt_number: int
@@ -136,6 +139,7 @@ class Capsule(NamedTuple):
     counted_context: Mapping[str, str]
     group: tuple[str, ...]
     deadline: float | None
+    run_url: str | None = None
 
     @property
     def fencing_token(self) -> str:

@@ -52,6 +52,9 @@ class TaskOptions(TypedDict, total=False):
     on_crash: Literal["rerun", "fail"]
 
 
+_NO_KWARGS: Mapping[str, Any] = {}
+
+
 class Call(Deferred[R_co]):
     """A task and its arguments, not yet run. Used once: awaited, gathered, made a task, or given to `run`.
 
@@ -69,7 +72,7 @@ class Call(Deferred[R_co]):
         super().__init__(depth + 1)
         self.task = task
         self.args = args
-        self.kwargs = kwargs
+        self.kwargs = kwargs or _NO_KWARGS  # so that the empty dict of each call goes
         self.context = Context.current()
         if (scope := self.scope()) is not None:
             scope.unstarted += 1

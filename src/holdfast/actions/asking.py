@@ -46,16 +46,18 @@ async def ask(scope: Scope, order: Order, context: Context, call: object) -> Any
     if runtime.stop is not None:
         scope.was_refused = True
         raise stopped_error(runtime)
-    codec, place = definition.result_codec(), None
+    codec, name = definition.result_codec(), ""
     try:
         if runtime.durable:
             place = _noted_place(scope, order, context)
-            while (live := runtime.live.get(place.name)) is not None and live.task is not None:
+            name = place.name
+            while (live := runtime.live.get(name)) is not None and live.task is not None:
                 await asyncio.wait({live.task})
             record, decision = _on_record(scope, order, place)
             if record is not None and isinstance(decision, Replay):
                 return await _replay(scope, record, place, codec)
             action = Action(runtime, scope, order, context, codec, place, record, decision)
+            del place  # for as long as the action takes, its name is enough
         else:
             action = Action(runtime, scope, order, context, codec, None, None, ANEW)
         scope.wait_begins()
@@ -68,8 +70,7 @@ async def ask(scope: Scope, order: Order, context: Context, call: object) -> Any
         await _set_aside(scope, doubted.first)
         raise AmbiguousLoop(task=definition.policy.name) from None
     finally:
-        if place is not None:
-            scope.undelivered.pop(place.name, None)
+        scope.undelivered.pop(name, None)
 
 
 def _noted_place(scope: Scope, order: Order, context: Context) -> Place:
@@ -77,9 +78,7 @@ def _noted_place(scope: Scope, order: Order, context: Context) -> Place:
     if not order.definition.policy.name.startswith(BUILTIN):
         scope.runtime.meet(order.definition, scope.identify().name)
     place = place_of(scope, order, context)
-    if scope.asked is not None:
-        scope.asked.add(place.name)
-    scope.undelivered[place.name] = None
+    scope.ask_for(place.name)
     return place
 
 

@@ -96,7 +96,7 @@ class Action:
     def _scope_of(self, number: int) -> Scope:
         if self._saves is None:
             self._saves = Saves(None)
-        if self._id is None and self.place is not None:
+        if self._id is None and self.runtime.durable:
             self._id = ActionID(self.name, self.runtime.run_name, self.parent.identify() if self.parent is not None else None)
         return Scope(self.runtime, self._id, self.order, number, self._present_try, self._saves, self.parent)
 
@@ -116,7 +116,7 @@ class Action:
         cancels = count_cancels()
         self.runtime.live[self.name] = self
         if self.parent is not None:
-            self.parent.children[self.name] = self
+            self.parent.bear(self)
         try:
             number, next_at = 0, None
             if self._record is None:
@@ -132,7 +132,14 @@ class Action:
                 scope.slot = slot
                 self._concluded = False
                 try:
-                    outcome, timeout = await self._attempt(scope)
+                    capsule, timeout = self._started(scope), ""
+                    if self._needs_no_watch():  # then one coroutine less for each that waits
+                        outcome = await self.runtime.engine.run(self.order, capsule, scope)
+                        if not is_done(scope, outcome):
+                            outcome = await self._settled(scope, outcome)
+                        scope.ended = True
+                    else:
+                        outcome, timeout = await self._attempt(scope, capsule)
                 finally:
                     if slot is not None:
                         slot.pause()
@@ -153,7 +160,7 @@ class Action:
 
     def _end_waiting(self) -> None:
         """End an action that was cancelled where no attempt was under way, and none is to follow."""
-        if self._waits and self.place is not None and self.runtime.lost is None:
+        if self._waits and self.runtime.durable and self.runtime.lost is None:
             self.runtime.append(ActionEnded(action=self.name, at=clock().now(), then=self.runtime.stopped_as or Status.CANCELLED))
         self._waits = False
 
@@ -179,12 +186,13 @@ class Action:
             self._failures, self._asked_at = 0, clock().now()
             self._present_try += 1
             self._note_asked()
-        elif isinstance(decision, GoOn) and self.place is not None:
+        elif isinstance(decision, GoOn) and self.runtime.durable:
             self.runtime.append(Continued(action=self.name, at=clock().now(), task=self.policy.name))
         return record.number + 1, decision.next_at if isinstance(decision, GoOn) else None
 
     def _note_asked(self) -> None:
-        if self.place is None:
+        place, self.place = self.place, None  # nobody asks for it again
+        if place is None:
             return
         self._waits = True
         self.runtime.append(
@@ -194,11 +202,11 @@ class Action:
                 parent=self.parent.identify().name if self.parent is not None else "",
                 task=self.policy.name,
                 version=self.policy.version,
-                first=self.place.first if self.place.occurrence else "",
-                occurrence=self.place.occurrence,
-                round=self.place.round,
-                inputs=self.place.inputs,
-                bare=self.place.bare,
+                first=place.first if place.occurrence else "",
+                occurrence=place.occurrence,
+                round=place.round,
+                inputs=place.inputs,
+                bare=place.bare,
                 group=self.context.group,
             )
         )
@@ -275,15 +283,24 @@ class Action:
 
     # one attempt
 
-    async def _attempt(self, scope: Scope) -> tuple[Outcome, str]:
-        """Run one attempt to its end, children included. The second part names the timeout that passed, or is empty."""
+    def _needs_no_watch(self) -> bool:
+        """Whether nothing but its body ends an attempt, and nothing has to be durable before it begins."""
+        policy = self.policy
+        return policy.timeout.attempt is None and policy.timeout.total is None and policy.on_crash != "fail" and self.parent is not None
+
+    def _started(self, scope: Scope) -> Capsule:
+        """Note that an attempt begins."""
         scope.capsule = capsule = self._capsule(scope)
         self._waits = False
-        if self.place is not None:
+        if self.runtime.durable:
             base = scope.saves.base if scope.number > 0 else None
             self.runtime.append(
                 AttemptStarted(action=self.name, at=clock().now(), number=scope.number, epoch=self.runtime.epoch, base=base)
             )  # fmt: skip
+        return capsule
+
+    async def _attempt(self, scope: Scope, capsule: Capsule) -> tuple[Outcome, str]:
+        """Run one attempt to its end, children included. The second part names the timeout that passed, or is empty."""
         if self.policy.on_crash == "fail" or self.parent is None:  # the root's, so that a loop of crashes is seen, whatever crashes
             try:
                 await self.runtime.barrier()
@@ -291,20 +308,13 @@ class Action:
                 return Ended(cause), ""
         left, attempt = self._total_left(), self.policy.timeout.attempt
         if left is None and attempt is None:
-            outcome = await self.runtime.engine.run(self.order, capsule, scope)
-            if not is_done(scope, outcome):
-                return await self._settled(scope, outcome), ""
-            scope.ended = True
-            return outcome, ""
+            return await self._body(scope, capsule), ""
         what = "attempt" if left is None or (attempt is not None and attempt <= left) else "total"
         return await self._bounded(scope, capsule, max(attempt if what == "attempt" and attempt is not None else left or 0.0, 0.0), what)
 
     def _capsule(self, scope: Scope) -> Capsule:
         runtime, policy, context = self.runtime, self.policy, self.context
         base = context.raw_data_path if context.raw_data_path is not None else runtime.raw_data_base
-        own = f"{base.rstrip('/')}/{scope.identify().name}" if base is not None else None
-        if own is None and runtime.durable and runtime.folder is not None:
-            own = f"{runtime.folder.url}/actions/{self.name}/raw"
         attempt = policy.timeout.attempt
         return Capsule(
             action=self._id,
@@ -317,12 +327,13 @@ class Action:
             run_id=runtime.run_id,
             run_started_at=runtime.started_at,
             version=policy.version,
-            raw_data_path=own,
+            raw_data_path=None,
             raw_data_base=base,
             custom_context=plain(context.custom_context),
             counted_context=plain(context.counted),
             group=context.group,
             deadline=None if attempt is None else clock().now() + attempt,
+            run_url=runtime.folder.url if runtime.durable and runtime.folder is not None else None,
         )
 
     async def _body(self, scope: Scope, capsule: Capsule) -> Outcome:
@@ -414,7 +425,7 @@ class Action:
         value: tuple[Any, str] = (None, "")
         if self.runtime.stop is not None and hangs_on_the_stop(scope, outcome):
             outcome, timeout = Ended(asyncio.CancelledError()), ""
-        if isinstance(outcome, Value) and self.place is not None:
+        if isinstance(outcome, Value) and self.runtime.durable:
             try:
                 value = await encode_result(self.runtime.blobs, self._codec, outcome.value)
             except Exception as error:
@@ -426,7 +437,7 @@ class Action:
         except InvalidOption as error:  # a `retry_on` that raised
             outcome, conclusion = Error(error), Conclusion(Status.FAILED, Status.FAILED, error)
         try:
-            if self.place is not None and not self._concluded:
+            if self.runtime.durable and not self._concluded:
                 try:
                     self._append_end(scope, conclusion, value)
                 except HoldfastWarning as warning:  # whoever makes warnings errors means it
@@ -495,6 +506,6 @@ class Action:
         for child in list(scope.children.values()):
             child.abandon(status)
         self._concluded, self._waits = True, False
-        if self.place is not None:
+        if self.runtime.durable:
             self.runtime.append(self._end_event(scope, Conclusion(status, status, abandoned=True), (None, "")))
         self._leave()

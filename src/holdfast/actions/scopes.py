@@ -45,6 +45,11 @@ class Saves:
         self.newest = base
 
 
+# Most attempts ask for nothing: they share these, which stay empty.
+_NO_CHILDREN: dict[str, Underway] = {}
+_ALL_DELIVERED: dict[str, None] = {}
+
+
 class Scope:
     """The near side of one attempt. Ten thousand may be alive: what only some need is made when it is needed."""
 
@@ -84,8 +89,8 @@ class Scope:
         self.unstarted = 0
         self.was_refused = False
         self.identified = 0
-        self.children: dict[str, Underway] = {}
-        self.undelivered: dict[str, None] = {}
+        self.children: dict[str, Underway] = _NO_CHILDREN
+        self.undelivered: dict[str, None] = _ALL_DELIVERED
         self.asked: set[str] | None = set() if number > 0 else None
         self.replayed: list[str] | None = None
         self.keys: dict[str, tuple[str, bytes]] | None = None
@@ -109,6 +114,20 @@ class Scope:
         if self._rounds is None:
             self._rounds = Rounds()
         return self._rounds
+
+    def ask_for(self, name: str) -> None:
+        """Note a call that was made, until its outcome is delivered."""
+        if self.asked is not None:
+            self.asked.add(name)
+        if self.undelivered is _ALL_DELIVERED:
+            self.undelivered = {}
+        self.undelivered[name] = None
+
+    def bear(self, child: Underway) -> None:
+        """Note an action in flight."""
+        if self.children is _NO_CHILDREN:
+            self.children = {}
+        self.children[child.name] = child
 
     # for ctx()
 

@@ -237,6 +237,7 @@ class Journal:
     def _write_groups(self) -> None:
         while (job := self._work.get()) is not None:
             job()
+            del job  # it holds the bytes of its group
         _close(self._end.log)
 
     def _write(self, log: Log, fence: int, data: bytes, digest: str, *, may_roll: bool = True) -> None:
