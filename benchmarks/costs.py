@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from timeit import Timer
@@ -104,13 +103,9 @@ def measure_outside(scale: Scale) -> Sequence[Line]:
     return [Line("a task called outside a run", promise, found, micro(pairs.ours), micro(pairs.limit), holds)]
 
 
-# pending actions: each side in a process of its own, by the growth of its resident memory
+# pending actions: each side in a process of its own, by what is allocated once all bodies wait
 
 PENDING = 20_000
-
-
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 class Hall:
@@ -150,10 +145,12 @@ async def hold(count: int) -> float:
 async def _grown(body: Callable[[int], Awaitable[int]], count: int) -> float:
     hall = Hall(count)
     _halls.append(hall)
-    before = _resident()
+    tracemalloc.start()
     pending = asyncio.gather(*(body(number) for number in range(count)))
     await hall.full.wait()
-    taken = (_resident() - before) / count
+    await asyncio.sleep(1)  # until what was asked for and begun is durable
+    taken = tracemalloc.get_traced_memory()[0] / count
+    tracemalloc.stop()
     hall.open.set()
     await pending
     return taken

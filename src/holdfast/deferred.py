@@ -17,13 +17,14 @@ R_co = TypeVar("R_co", covariant=True)
 class Deferred(Coroutine[Any, Any, R_co]):
     """Base of what a call of ours gives. Subclasses say in `_begin` what runs, and in `_forgotten` what to do if it never did."""
 
-    __slots__ = ("__weakref__", "_closed", "_coroutine", "_made_at")
+    __slots__ = ("__weakref__", "_closed", "_code", "_coroutine", "_line")
 
     def __init__(self, depth: int) -> None:
         self._coroutine: Coroutine[Any, Any, R_co] | None = None
         self._closed = False
         frame: FrameType = sys._getframe(depth)  # pyright: ignore[reportPrivateUsage] - the stack module walks all of it
-        self._made_at = (frame.f_code.co_filename, frame.f_lineno)
+        self._code = frame.f_code
+        self._line = frame.f_lineno
 
     def _begin(self) -> Coroutine[Any, Any, R_co]:
         raise NotImplementedError
@@ -37,7 +38,7 @@ class Deferred(Coroutine[Any, Any, R_co]):
     @property
     def made_at(self) -> str:
         """File and line where it was made."""
-        return f"{self._made_at[0]}:{self._made_at[1]}"
+        return f"{self._code.co_filename}:{self._line}"
 
     @property
     def begun(self) -> bool:
@@ -70,5 +71,5 @@ class Deferred(Coroutine[Any, Any, R_co]):
             self._coroutine.close()
 
     def __del__(self) -> None:
-        if not self._closed and self._coroutine is None and hasattr(self, "_made_at"):
+        if not self._closed and self._coroutine is None and hasattr(self, "_line"):
             self._forgotten()

@@ -127,7 +127,7 @@ class Call(Deferred[R_co]):
         if (scope := self.scope()) is not None:
             scope.unstarted -= 1
         text = f"call of {self.task.name} was never awaited"
-        warnings.warn_explicit(text, RuntimeWarning, *self._made_at, source=self)
+        warnings.warn_explicit(text, RuntimeWarning, self._code.co_filename, self._line, source=self)
 
 
 async def _elsewhere(scope: Scope, order: Order, context: Context) -> Any:
