@@ -116,11 +116,12 @@ class Hall:
         self.full = asyncio.Event()
         self.open = asyncio.Event()
 
-    async def wait(self) -> None:
+    def arrive(self) -> asyncio.Event:
+        """Say that one more is there, and return what it waits for."""
         self._missing -= 1
         if not self._missing:
             self.full.set()
-        await self.open.wait()
+        return self.open
 
 
 _halls: list[Hall] = []
@@ -128,12 +129,12 @@ _halls: list[Hall] = []
 
 @hf.task
 async def waits(number: int) -> int:
-    await _halls[0].wait()
+    await _halls[0].arrive().wait()
     return number
 
 
 async def _bare_waits(number: int) -> int:
-    await _halls[0].wait()
+    await _halls[0].arrive().wait()
     return number
 
 

@@ -16,7 +16,7 @@ from holdfast.actions.decisions import Anew, Asked, Conclusion, GoOn, Refuse, co
 from holdfast.actions.endings import count_cancels, encode_failure, ended, given, hangs_on_the_stop, is_done, orphans, plain
 from holdfast.actions.places import Place
 from holdfast.actions.runtime import Runtime, StopRequest
-from holdfast.actions.scopes import Generation3, Saves, Scope
+from holdfast.actions.scopes import UNSAVED, Generation3, Saves, Scope
 from holdfast.actions.values import encode_result
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
 from holdfast.checkpoints import newest_generation, newest_of_version
@@ -82,7 +82,7 @@ class Action:
         self._failures = 0
         self._asked_at = 0.0
         self._present_try = 0
-        self._saves: Saves | None = None
+        self._saves = UNSAVED
         self._id: ActionID | None = None
 
     @property
@@ -94,8 +94,8 @@ class Action:
         return self.policy.name
 
     def _scope_of(self, number: int) -> Scope:
-        if self._saves is None:
-            self._saves = Saves(None)
+        if self._scope is not None:
+            self._saves = self._scope.saves
         if self._id is None and self.runtime.durable:
             self._id = ActionID(self.name, self.runtime.run_name, self.parent.identify() if self.parent is not None else None)
         return Scope(self.runtime, self._id, self.order, number, self._present_try, self._saves, self.parent)

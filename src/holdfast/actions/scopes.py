@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from holdfast.actions.recorded import recorded_call
 from holdfast.actions.runtime import Runtime, Underway
@@ -43,6 +43,10 @@ class Saves:
     def __init__(self, base: Generation3 | None) -> None:
         self.base = base
         self.newest = base
+
+
+UNSAVED: Final = Saves(None)
+"""Shared by all that never saved: replaced, never changed."""
 
 
 # Most attempts ask for nothing: they share these, which stay empty.
@@ -295,6 +299,8 @@ class Scope:
 
     def saved(self, generation: Generation) -> None:
         self._saved = generation.n + 1
+        if self.saves is UNSAVED:
+            self.saves = Saves(None)
         self.saves.newest = generation.order
         self.runtime.append(
             CheckpointSaved(
