@@ -286,7 +286,9 @@ class Action:
     def _needs_no_watch(self) -> bool:
         """Whether nothing but its body ends an attempt, and nothing has to be durable before it begins."""
         policy = self.policy
-        return policy.timeout.attempt is None and policy.timeout.total is None and policy.on_crash != "fail" and self.parent is not None
+        if policy.on_crash == "fail" or (self.parent is None and self.runtime.durable):
+            return False
+        return policy.timeout.attempt is None and policy.timeout.total is None
 
     def _started(self, scope: Scope) -> Capsule:
         """Note that an attempt begins."""

@@ -88,14 +88,18 @@ class Runtime:
         self.lost: BaseException | None = None
         self.told_not_durable = False
         self.tell: Callable[[Event], None] | None = None
-        self.request: Callable[[StopRequest], None] = self._note_stop
+        self.on_request: Callable[[StopRequest], None] | None = None
         self.live: dict[str, Underway] = {}
         self._definitions: dict[str, Definition] = {}
         self._limits: dict[str, Limit] = {}
         self._context_changed: set[str] = set()
 
-    def _note_stop(self, stop: StopRequest) -> None:
-        self.stop = self.stop or stop
+    def request(self, stop: StopRequest) -> None:
+        """Ask the run to end."""
+        if self.on_request is not None:
+            self.on_request(stop)
+        else:
+            self.stop = self.stop or stop
 
     @property
     def durable(self) -> bool:

@@ -23,7 +23,7 @@ class LocalEngine:
     """Attempts in this process. Belongs to one event loop."""
 
     def __init__(self, slots: int = THREAD_SLOTS) -> None:
-        self._threads = Threads("holdfast-def")
+        self._threads: Threads | None = None  # most ephemeral runs need none
         self._slots = asyncio.Semaphore(slots)
         self._in_threads: set[int] = set()
 
@@ -37,7 +37,7 @@ class LocalEngine:
             return Ended(cause)
         self._in_threads.add(id(capsule))
         copied = copy_context()
-        future = asyncio.wrap_future(self._threads.submit(lambda: copied.run(run_sync, order, capsule, link)))
+        future = asyncio.wrap_future(self._thread_pool().submit(lambda: copied.run(run_sync, order, capsule, link)))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError as cause:
@@ -59,8 +59,14 @@ class LocalEngine:
         await self._slots.acquire()
         self._in_threads.add(id(capsule))
 
+    def _thread_pool(self) -> Threads:
+        if self._threads is None:
+            self._threads = Threads("holdfast-def")
+        return self._threads
+
     async def aclose(self) -> None:
-        self._threads.close()
+        if self._threads is not None:
+            self._threads.close()
 
 
 async def _settled(future: asyncio.Future[Outcome], patience: Callable[[], float]) -> None:

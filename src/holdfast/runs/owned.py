@@ -99,7 +99,7 @@ class Run:
         journal.on_durable = self._fold
         journal.on_told = self._tell
         journal.on_lost = self._lose
-        self.runtime.request = self.request
+        self.runtime.on_request = self.request
         if self._telling:
             self.runtime.tell = self._tell_one
 
