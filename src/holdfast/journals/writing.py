@@ -75,8 +75,7 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         self._group = _Group()
         self._writing: _Group | None = None
-        self._wake: asyncio.Handle | None = None
-        self._wake_is_now = False
+        self._wake: asyncio.TimerHandle | None = None
         self._rolling: asyncio.Task[None] | None = None
         self._lost: BaseException | None = None
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -150,15 +149,14 @@ class Journal:
     # on the loop
 
     def _wake_now(self) -> None:
-        if self._writing is not None or self._wake_is_now:
-            return
+        if self._writing is not None:
+            return  # what is written takes the next group along when it is done
         if self._wake is not None:
             self._wake.cancel()
-        self._wake_is_now = True
-        self._wake = self._loop.call_soon(self._flush)
+        self._flush()
 
     def _flush(self) -> None:
-        self._wake, self._wake_is_now = None, False
+        self._wake = None
         if self._writing is not None or not self._group.lines or self._lost is not None:
             return
         self._writing, self._group = self._group, _Group()
