@@ -62,10 +62,17 @@ class Slot:
         self._limit = limit
         self._held = False
 
-    async def begin(self) -> None:
-        """Wait until an attempt may begin."""
-        await self._limit.begin()
+    def turn(self) -> Coroutine[Any, Any, object]:
+        """What to await until an attempt may begin; then the slot is `taken`."""
+        return self._limit.begin()
+
+    def taken(self) -> None:
         self._held = True
+
+    async def begin(self) -> None:
+        """Wait until an attempt may begin, and hold the slot."""
+        await self.turn()
+        self.taken()
 
     def pause(self) -> None:
         """Give the slot back, if it is held: the attempt ended, waits for a retry, or its body waits for actions."""

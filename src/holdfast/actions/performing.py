@@ -126,8 +126,11 @@ class Action:
                 number, next_at = await self._begin_again(self._record)
             slot = self.runtime.slot(self.order.definition)
             while True:
-                if next_at is not None or slot is not None or self.policy.timeout.total is not None or self.runtime.stop is not None:
+                if next_at is not None or self.policy.timeout.total is not None or self.runtime.stop is not None:
                     await self._wait_for_turn(next_at, slot)
+                elif slot is not None:  # nothing else to wait for: ten thousand may, with one coroutine each
+                    await slot.turn()
+                    slot.taken()
                 scope = self._scope = self._scope_of(number)
                 scope.slot = slot
                 self._concluded = False
