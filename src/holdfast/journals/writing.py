@@ -212,8 +212,12 @@ class Journal:
         self._rolling = None
 
     def _lose(self, error: BaseException) -> None:
-        if self._lost is not None:
-            return
+        if self._lost is None:
+            self._shut(error)
+            self.on_lost(error)
+
+    def _shut(self, error: BaseException) -> None:
+        """Take nothing more, and let everybody who waits have `error`: nobody waits for a journal that writes no longer."""
         self._lost = error
         for group in (self._writing, self._group):
             for waiter in group.waiters if group is not None else ():
@@ -222,10 +226,10 @@ class Journal:
             if group is not None:
                 group.lines = []
         self._writing = None
-        self.on_lost(error)
 
     def _stop(self) -> None:
-        self._lost = self._lost or RunStopped(run_name=self.run_name, reason="it has ended")
+        if self._lost is None:
+            self._shut(RunStopped(run_name=self.run_name, reason="it has ended"))
         if self._wake is not None:
             self._wake.cancel()
         self._work.put(None)
