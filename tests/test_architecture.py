@@ -28,7 +28,7 @@ _FLOORS = """
     frozen errors status identity rounds retries progress costs
     clocks limits bridge deferred
     codec events telling states
-    folders.protocol folders.threads folders.disk folders.memory folders.local folders.remote folders.opening folders
+    folders.protocol folders.names folders.threads folders.patience folders.disk folders.memory folders.local folders.objects folders.opening folders
     blobs
     journals.frames journals.reading journals.writing journals
     checkpoints

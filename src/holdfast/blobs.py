@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from hashlib import sha256
 
 from holdfast.errors import BlobCorrupt, ObjectExists, ObjectMissing
@@ -41,9 +42,28 @@ class Blobs:
             raise BlobCorrupt(where=where, reason="its bytes don't match its name")
         return data
 
+    @asynccontextmanager
+    async def saving(self) -> AsyncGenerator[Saving]:
+        """A block in which many blobs are put that one manifest will name; the manifest is created inside of it."""
+        yield Saving(self)
+
     async def put_all(self, parts: Mapping[str, bytes]) -> None:
         await asyncio.gather(*(self.put(data) for data in parts.values()))
 
     async def get_all(self, digests: Iterable[str]) -> dict[str, bytes]:
         wanted = list(digests)
         return dict(zip(wanted, await asyncio.gather(*(self.get(digest) for digest in wanted)), strict=True))
+
+
+class Saving:
+    """Blobs on their way to a manifest."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+
+    async def put(self, data: bytes) -> tuple[str, bool]:
+        """Keep `data`. Returns its name, and whether it was sent (False: it was there already)."""
+        return await self._blobs.put(data), True
+
+    async def assure(self) -> None:
+        """Make sure that all that was put is still there. Called once, right before the manifest is created."""

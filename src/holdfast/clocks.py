@@ -11,12 +11,19 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+#: Linux counts time asleep in CLOCK_BOOTTIME alone; macOS does so in CLOCK_MONOTONIC, which is not Python's time.monotonic there.
+_STEADY: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+
 
 class Clock:
     """Real time. `now` is POSIX seconds (UTC); instants shown to users are aware datetimes."""
 
     def now(self) -> float:
         return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, and that go on while the machine sleeps, where the system has such a clock."""
+        return time.clock_gettime(_STEADY) if _STEADY is not None else time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

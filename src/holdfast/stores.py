@@ -85,7 +85,7 @@ class Store:
         Raises: RunNotFound, StoreError.
         """
         incarnation, _ = await self._find(run_name)
-        if await incarnation.held(LOCK) is not None:
+        if await incarnation.logs.held(LOCK) is not None:
             await _send_control(incarnation, "stop")
 
     async def cancel(self, run_name: str) -> None:
@@ -94,7 +94,7 @@ class Store:
         Raises: RunNotFound, RunBusy, RunFenced, StoreError.
         """
         incarnation, asked = await self._find(run_name)
-        if await incarnation.held(LOCK) is not None:
+        if await incarnation.logs.held(LOCK) is not None:
             await _send_control(incarnation, "cancel")
             return
         await _cancel_here(incarnation, asked)
@@ -144,7 +144,7 @@ async def _folded(incarnation: Folder) -> Fold:
 
 
 async def _owner(incarnation: Folder) -> Owner:
-    return "gone" if await incarnation.held(LOCK) is None else "live"
+    return "gone" if await incarnation.logs.held(LOCK) is None else "live"
 
 
 async def _send_control(incarnation: Folder, verb: Literal["stop", "cancel"]) -> None:
@@ -157,7 +157,7 @@ async def _send_control(incarnation: Folder, verb: Literal["stop", "cancel"]) ->
 
 async def _cancel_here(incarnation: Folder, asked: Asked) -> None:
     """Take the run over for as long as it takes to record that it, and all in it that is not at its end, is CANCELLED."""
-    hold = await incarnation.hold(LOCK, who_am_i())
+    hold = await incarnation.logs.hold(LOCK, who_am_i())
     if isinstance(hold, bytes):
         other = from_json(hold)
         raise RunBusy(run_name=asked.run_name, pid=other["pid"], host=other["host"], started=other["started"])

@@ -10,25 +10,34 @@ from holdfast.folders.memory import named
 from holdfast.folders.opening import open_folder
 from holdfast.folders.protocol import Folder
 from holdfast.folders.threads import in_thread
-from holdfast.testing.conformance_folders import FolderConformance
+from holdfast.testing.buckets import MemoryBucket, bucket_folder
+from holdfast.testing.conformance_folders import FolderConformance, LogsConformance
 from holdfast.testing.faults import CrashDisk, FullDisk
 
 
-class TestPath(FolderConformance):
+class TestPath(LogsConformance):
     def open(self, place: Path) -> Folder:
         return open_folder(place)
 
 
-class TestMemory(FolderConformance):
+class TestMemory(LogsConformance):
     def open(self, place: Path) -> Folder:
         return open_folder(f"memory://{place.as_posix().replace('/', '-')}")
 
 
-class TestMemoryInThreads(FolderConformance):
+class TestMemoryInThreads(LogsConformance):
     def open(self, place: Path) -> Folder:
         return LocalFolder(named(str(place)), "/place", "memory:place", run=in_thread)
 
 
-class TestDisksThatDoNotFail(FolderConformance):
+class TestDisksThatDoNotFail(LogsConformance):
     def open(self, place: Path) -> Folder:
         return LocalFolder(FullDisk(CrashDisk(OsDisk()), after_bytes=1 << 30), str(place), place.as_uri())
+
+
+class TestObjectsInMemory(FolderConformance):
+    def open(self, place: Path) -> Folder:
+        return bucket_folder(_buckets.setdefault(place, MemoryBucket()))
+
+
+_buckets: dict[Path, MemoryBucket] = {}

@@ -335,8 +335,9 @@ class Checkpoint:
             record["files"] = [[f.path, f.mode, f.size, f.digest, f.link, f.is_folder] for f in files]
             return sum(f.size for f in files), sha256(to_json(record["files"])).hexdigest()
         if prepared.source is not None:
-            streamed = await self._folder.put_file(f"{base}/payload", prepared.source, sync=sync)
-            return streamed.size, streamed.digest
+            content = await anyio.to_thread.run_sync(prepared.source.read_bytes)
+            await self._folder.put(f"{base}/payload", content, sync=sync)
+            return len(content), sha256(content).hexdigest()
         for part, data in prepared.parts.items():
             await self._folder.put(f"{base}/{part}", data, sync=sync)
         record["parts"] = list(prepared.parts)
@@ -351,8 +352,9 @@ class Checkpoint:
         written: list[File] = []
         for number, found in enumerate(await anyio.to_thread.run_sync(scan, source)):
             if found.link is None and not found.is_folder:
-                streamed = await self._folder.put_file(f"{base}/{number:08}", source / found.path, sync=self._keeper.sync)
-                found = File(found.path, found.mode, streamed.size, streamed.digest)
+                content = await anyio.to_thread.run_sync((source / found.path).read_bytes)
+                await self._folder.put(f"{base}/{number:08}", content, sync=self._keeper.sync)
+                found = File(found.path, found.mode, len(content), sha256(content).hexdigest())
             written.append(found)
         return written
 
@@ -431,7 +433,9 @@ class Checkpoint:
                 digest = sha256(manifest.inline).hexdigest()
                 await anyio.to_thread.run_sync(payload.write_bytes, manifest.inline)
             else:
-                digest = (await self._folder.get_file(f"{base}/payload", payload)).digest
+                content = await self._folder.get(f"{base}/payload")
+                await anyio.to_thread.run_sync(payload.write_bytes, content)
+                digest = sha256(content).hexdigest()
         except ObjectMissing as error:
             raise CheckpointCorrupt(where=f"{self._folder.url}/{base}", reason=f"{base}: its payload is gone") from error
         if digest != manifest.generation.digest:
@@ -446,8 +450,9 @@ class Checkpoint:
             if found.is_folder:
                 await anyio.to_thread.run_sync(partial(place.mkdir, exist_ok=True))
             elif found.link is None:
-                streamed = await self._folder.get_file(f"{base}/{number:08}", place)
-                if (streamed.size, streamed.digest) != (found.size, found.digest):
+                content = await self._folder.get(f"{base}/{number:08}")
+                await anyio.to_thread.run_sync(place.write_bytes, content)
+                if (len(content), sha256(content).hexdigest()) != (found.size, found.digest):
                     reason = f"{base}: {found.path} does not match its digest"
                     raise CheckpointCorrupt(where=f"{self._folder.url}/{base}", reason=reason)
                 os.chmod(place, found.mode)

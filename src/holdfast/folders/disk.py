@@ -6,38 +6,21 @@ behind it, so each child closes what it inherited.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
-import hashlib
 import os
 import random
+import stat
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar, cast
+from collections.abc import Sequence
 
-import aiofiles
-
-from holdfast.folders.protocol import Entry, FileOnDisk, Hold, Streamed
-from holdfast.folders.threads import pool, to_end
-
-if TYPE_CHECKING:
-    from aiofiles.threadpool.binary import AsyncFileIO
+from holdfast.folders.protocol import Entry, FileOnDisk, Hold
 
 if sys.platform != "win32":
     import fcntl
-
-#: Large enough that a thread hop is nothing beside it, small enough that a few of them are nothing beside the rest.
-CHUNK = 4 << 20
-#: Each time that so much was written, the disk begins to keep it, so that the last sync finds little left to do.
-PUSH = 32 << 20
-
-T = TypeVar("T")
 
 _BINARY = getattr(os, "O_BINARY", 0)
 _LOOKS = 100
@@ -120,8 +103,11 @@ class OsDisk:
         with os.scandir(path) as found:
             for each in found:
                 with contextlib.suppress(FileNotFoundError):  # gone between the listing and the look
-                    is_folder = each.is_dir(follow_symlinks=False)
-                    entries.append(Entry(each.name, is_folder, 0 if is_folder else each.stat(follow_symlinks=False).st_size))
+                    if each.is_dir(follow_symlinks=False):
+                        entries.append(Entry(each.name, True, 0))
+                    else:
+                        known = each.stat(follow_symlinks=False)
+                        entries.append(Entry(each.name, False, known.st_size, known.st_mtime))
         return entries
 
     def exists(self, path: str) -> bool:
@@ -131,8 +117,13 @@ class OsDisk:
             return False
         return True
 
-    def size(self, path: str) -> int:
-        return os.stat(path).st_size
+    def stat(self, path: str) -> Entry:
+        found = os.stat(path)
+        is_folder = stat.S_ISDIR(found.st_mode)
+        return Entry(os.path.basename(path), is_folder, 0 if is_folder else found.st_size, 0.0 if is_folder else found.st_mtime)
+
+    def touch(self, path: str) -> None:
+        os.utime(path)
 
     def lock(self, path: str, who: bytes) -> Hold | bytes:
         with _holding:
@@ -158,12 +149,6 @@ class OsDisk:
             return None if _flock(fd, _SHARED) else _content(fd)
         finally:
             os.close(fd)
-
-    async def copy_in(self, source: Path, path: str, *, sync: bool) -> Streamed:
-        return await stream(os.fspath(source), path, sync=sync)
-
-    async def copy_out(self, path: str, target: Path) -> Streamed:
-        return await stream(path, os.fspath(target), sync=False)
 
 
 class OsHold:
@@ -249,90 +234,3 @@ def _sync_whole(fd: int) -> None:
 
 
 _sync_data = getattr(os, "fdatasync", _sync_whole) if sys.platform != "darwin" else _sync_whole
-
-
-async def stream(source: str, target: str, *, sync: bool) -> Streamed:
-    """Copy a file to a new one. Cancelled, it ends after the chunk in hand; cancelled or failed, it takes back what it made."""
-    stop = threading.Event()
-    return await to_end(_stream(source, target, sync, stop), hurry=stop.set)
-
-
-async def _stream(source: str, target: str, sync: bool, stop: threading.Event) -> Streamed:
-    made = False
-    try:
-        async with (
-            aiofiles.open(source, "rb", buffering=0, executor=pool()) as reading,
-            aiofiles.open(target, "xb", buffering=0, executor=pool()) as writing,
-        ):
-            made = True
-            streamed = await _pump(reading, writing, sync, stop)
-            return streamed
-    except BaseException:
-        if made:
-            with contextlib.suppress(OSError):  # the first error is the one to hear of
-                await _hop(os.unlink, target)
-        raise
-
-
-async def _pump(reading: AsyncFileIO, writing: AsyncFileIO, sync: bool, stop: threading.Event) -> Streamed:
-    """In each round one chunk is written and hashed while the next one is read: three threads, two buffers."""
-    digest, size = hashlib.sha256(), 0
-    chunk, ahead = memoryview(bytearray(CHUNK)), memoryview(bytearray(CHUNK))
-    async with _Pushing(writing.fileno(), sync) as pushing:
-        count = await reading.readinto(chunk)
-        while count:
-            if stop.is_set():
-                raise asyncio.CancelledError
-            part = chunk[:count]
-            size += count
-            count = await _together(reading.readinto(ahead), _write(writing, part), _hop(digest.update, part))
-            chunk, ahead = ahead, chunk
-            pushing.wrote(len(part))
-    return Streamed(size, digest.hexdigest())
-
-
-class _Pushing:
-    """Syncs a file behind the writer's back, one push at a time, and to its end when the block ends well."""
-
-    def __init__(self, fd: int, wanted: bool) -> None:
-        self._fd = fd
-        self._wanted = wanted
-        self._gathered = 0
-        self._push: asyncio.Future[object] | None = None
-
-    async def __aenter__(self) -> _Pushing:
-        return self
-
-    def wrote(self, size: int) -> None:
-        self._gathered += size
-        if self._wanted and self._gathered >= PUSH and (self._push is None or self._push.done()):
-            if self._push is not None:
-                self._push.result()  # the kernel reports a lost write once, and it may have been to this one
-            self._push = _hop(_sync_data, self._fd)
-            self._gathered = 0
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._push is not None:
-            await asyncio.wait({self._push})
-        if self._wanted and error is None:
-            if self._push is not None:
-                self._push.result()
-            await _hop(_sync_whole, self._fd)
-
-
-async def _write(writing: AsyncFileIO, part: memoryview) -> None:
-    while part:
-        part = part[await writing.write(part) :]
-
-
-def _hop(function: Callable[..., object], *args: object) -> asyncio.Future[object]:
-    return asyncio.get_running_loop().run_in_executor(pool(), function, *args)
-
-
-async def _together(first: Awaitable[T], *others: Awaitable[object]) -> T:
-    """Await all to their ends, also where one fails: none may still use a file or buffer that the others leave behind."""
-    ends = await asyncio.gather(first, *others, return_exceptions=True)
-    for end in ends:
-        if isinstance(end, BaseException):
-            raise end
-    return cast(T, ends[0])

@@ -15,18 +15,16 @@ import errno
 import os
 import posixpath
 from collections.abc import Generator, Sequence
-from pathlib import Path
 from urllib.parse import quote
 
-from holdfast.errors import InvalidName, ObjectExists, StoreError, StoreUnfenced, translate_os_error
-from holdfast.folders.protocol import Disk, Entry, FileOnDisk, Hold, Streamed
+from holdfast.errors import ObjectExists, StoreError, StoreUnfenced, translate_os_error
+from holdfast.folders.names import TEMPORARY, check_key
+from holdfast.folders.protocol import Disk, Entry, FileOnDisk, Hold, Logs
 from holdfast.folders.threads import Runner, call, in_thread
 
-TEMPORARY = ".tmp-"
 #: A store with this name lies in somebody's project: it is born with a note to git that nothing in it is to be kept.
 IGNORED_BY_GIT = ".holdfast"
 
-_NAME_BYTES = 255
 _UNLINKABLE = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
 _SWEEPS = 10
 
@@ -45,6 +43,15 @@ class LocalFolder:
         self._durable: set[str] = set()  # folders whose names this process has synced
         self._run = run
 
+    @property
+    def logs(self) -> Logs | None:
+        return self
+
+    @property
+    def unfenced(self) -> str | None:
+        """None: a link fails where its name is taken. A file system without links is found when it refuses one."""
+        return None
+
     def child(self, prefix: str) -> LocalFolder:
         seen = copy.copy(self)  # with the same memory of what is durable, and the same top
         seen._root, seen.url = self.path(prefix), f"{self.url.rstrip('/')}/{quote(prefix)}"
@@ -59,8 +66,8 @@ class LocalFolder:
     async def create(self, key: str, data: bytes, *, sync: bool = True) -> None:
         await self._run(call(self.create_sync, key, data, sync=sync))
 
-    async def delete(self, key: str) -> None:
-        await self._run(call(self.delete_sync, key))
+    async def delete(self, *keys: str) -> None:
+        await self._run(call(self.delete_sync, *keys))
 
     async def delete_tree(self, prefix: str) -> None:
         await self._run(call(self.delete_tree_sync, prefix))
@@ -68,8 +75,14 @@ class LocalFolder:
     async def list(self, prefix: str) -> Sequence[Entry]:
         return await self._run(call(self.list_sync, prefix))
 
-    async def exists(self, key: str) -> bool:
-        return await self._run(call(self.exists_sync, key))
+    async def walk(self, prefix: str) -> Sequence[Entry]:
+        return await self._run(call(self.walk_sync, prefix))
+
+    async def stat(self, key: str) -> Entry | None:
+        return await self._run(call(self.stat_sync, key))
+
+    async def touch(self, key: str) -> None:
+        await self._run(call(self.touch_sync, key))
 
     async def open_log(self, key: str) -> LocalLog:
         return await self._run(call(self.open_log_sync, key))
@@ -79,23 +92,6 @@ class LocalFolder:
 
     async def held(self, key: str) -> bytes | None:
         return await self._run(call(self.held_sync, key))
-
-    async def put_file(self, key: str, source: Path, *, sync: bool = True) -> Streamed:
-        path = self.path(key)
-        temporary = _beside(path)
-        with _border(self.where(key), source):
-            await self._run(call(self._make_folders, posixpath.dirname(path)))
-            try:
-                streamed = await self._disk.copy_in(source, temporary, sync=sync)
-                await self._run(call(self._replace, temporary, path, sync=sync))
-            except BaseException:
-                await self._run(call(self._discard, temporary))
-                raise
-        return streamed
-
-    async def get_file(self, key: str, target: Path) -> Streamed:
-        with _border(self.where(key), target):
-            return await self._disk.copy_out(self.path(key), target)
 
     async def aclose(self) -> None:
         """Nothing is kept open between operations."""
@@ -120,9 +116,10 @@ class LocalFolder:
             if sync:
                 self._sync_names(posixpath.dirname(path))
 
-    def delete_sync(self, key: str) -> None:
-        with _border(self.where(key)), contextlib.suppress(FileNotFoundError):
-            self._disk.unlink(self.path(key))
+    def delete_sync(self, *keys: str) -> None:
+        for key in keys:
+            with _border(self.where(key)), contextlib.suppress(FileNotFoundError):
+                self._disk.unlink(self.path(key))
 
     def delete_tree_sync(self, prefix: str) -> None:
         with _border(self.where(prefix)):
@@ -136,9 +133,29 @@ class LocalFolder:
                 return ()
         return tuple(sorted((each for each in found if not each.name.startswith(TEMPORARY)), key=lambda entry: entry.name))
 
-    def exists_sync(self, key: str) -> bool:
+    def walk_sync(self, prefix: str) -> Sequence[Entry]:
+        found: list[Entry] = []
+        waiting = [""]
+        while waiting:
+            below = waiting.pop()
+            for entry in self.list_sync(f"{prefix}/{below}".strip("/")):
+                path = f"{below}{entry.name}"
+                if entry.is_folder:
+                    waiting.append(f"{path}/")
+                else:
+                    found.append(Entry(path, False, entry.size, entry.modified))
+        return tuple(sorted(found, key=lambda entry: entry.name))
+
+    def stat_sync(self, key: str) -> Entry | None:
         with _border(self.where(key)):
-            return self._disk.exists(self.path(key))
+            try:
+                return self._disk.stat(self.path(key))
+            except FileNotFoundError:
+                return None
+
+    def touch_sync(self, key: str) -> None:
+        with _border(self.where(key)):
+            self._disk.touch(self.path(key))
 
     def open_log_sync(self, key: str) -> LocalLog:
         with _border(self.where(key)):
@@ -161,9 +178,7 @@ class LocalFolder:
         """Where the disk has `key`; with `whole`, "" is this folder itself. Raises: InvalidName."""
         if whole and key == "":
             return self._root
-        reason = _objection(key)
-        if reason is not None:
-            raise InvalidName(kind="key", name=key, reason=reason)
+        check_key(key)
         return f"{self._root.rstrip('/')}/{key}"
 
     def where(self, key: str) -> str:
@@ -302,34 +317,15 @@ class LocalLog:
 
 
 @contextlib.contextmanager
-def _border(where: str, file: Path | None = None) -> Generator[None]:
-    """Translate what the disk raises, once. `file` is the machine's file in a copy, to be named where it is at fault."""
+def _border(where: str) -> Generator[None]:
+    """Translate what the disk raises, once."""
     try:
         yield
     except StoreError:
         raise
     except OSError as error:
-        at_fault = file is not None and error.filename == os.fspath(file)
-        raise translate_os_error(error, str(file) if at_fault else where) from error
+        raise translate_os_error(error, where) from error
 
 
 def _beside(path: str) -> str:
     return f"{posixpath.dirname(path)}/{TEMPORARY}{os.urandom(8).hex()}"
-
-
-def _objection(key: str) -> str | None:
-    """Why `key` can't be a key, or None."""
-    parts = key.split("/")
-    if "\\" in key or "\0" in key:
-        return "it has a backslash or a NUL in it"
-    if key.startswith("/"):
-        return "it is not relative"
-    if "" in parts:
-        return "a part of it is empty"
-    if "." in parts or ".." in parts:
-        return "a part of it is '.' or '..'"
-    if any(part.startswith(TEMPORARY) for part in parts):
-        return f"names that start with {TEMPORARY!r} are for unfinished writes"
-    if any(len(part.encode("utf-8", "surrogatepass")) > _NAME_BYTES for part in parts):
-        return f"a part of it is longer than {_NAME_BYTES} bytes"
-    return None

@@ -6,25 +6,17 @@ was synced after the change. A rename is one change: old or new. Between those, 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import copy
 import errno
-import hashlib
 import os
 import random
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeAlias
 
-import aiofiles
-
-from holdfast.folders.protocol import Entry, FileOnDisk, Hold, Streamed
-from holdfast.folders.threads import pool, to_end
-
-CHUNK = 4 << 20
+from holdfast.clocks import clock
+from holdfast.folders.protocol import Entry, FileOnDisk, Hold
 
 
 @dataclass(eq=False, slots=True)
@@ -33,6 +25,7 @@ class _File:
     synced: int = 0
     unsynced: list[int] = field(default_factory=list[int])  # where each write since the last sync ended
     links: int = 0
+    modified: float = 0.0
 
 
 @dataclass(eq=False, slots=True)
@@ -175,10 +168,7 @@ class MemoryDisk:
 
     def scan(self, path: str) -> Sequence[Entry]:
         with self._mutex:
-            return [
-                Entry(name, True, 0) if isinstance(node, _Folder) else Entry(name, False, len(node.content))
-                for name, node in self._folder(path).names.items()
-            ]
+            return [_entry(name, node) for name, node in self._folder(path).names.items()]
 
     def exists(self, path: str) -> bool:
         with self._mutex:
@@ -188,9 +178,13 @@ class MemoryDisk:
                 return False
             return True
 
-    def size(self, path: str) -> int:
+    def stat(self, path: str) -> Entry:
         with self._mutex:
-            return len(self._file(path).content)
+            return _entry(path.rpartition("/")[2], self._find(path))
+
+    def touch(self, path: str) -> None:
+        with self._mutex:
+            self._file(path).modified = clock().now()
 
     def lock(self, path: str, who: bytes) -> Hold | bytes:
         with self._mutex:
@@ -209,33 +203,12 @@ class MemoryDisk:
             owner = self._locks.get("/".join(_parts(path)))
             return None if owner is None else owner.who
 
-    async def copy_in(self, source: Path, path: str, *, sync: bool) -> Streamed:
-        stop = threading.Event()
-        return await to_end(self._copy_in(source, path, sync, stop), hurry=stop.set)
-
-    async def copy_out(self, path: str, target: Path) -> Streamed:
-        stop = threading.Event()
-        return await to_end(_write_out(self.read(path), target, stop), hurry=stop.set)
-
-    async def _copy_in(self, source: Path, path: str, sync: bool, stop: threading.Event) -> Streamed:
-        digest, size = hashlib.sha256(), 0
-        async with aiofiles.open(source, "rb", executor=pool()) as reading:
-            with contextlib.closing(self.write_new(path, b"")) as file:
-                while chunk := await reading.read(CHUNK):
-                    if stop.is_set():
-                        raise asyncio.CancelledError
-                    digest.update(chunk)
-                    size += len(chunk)
-                    file.append(chunk)
-                if sync:
-                    file.sync()
-        return Streamed(size, digest.hexdigest())
-
     def overwrite(self, path: str, content: bytes) -> None:
         """Change a file in place, durably: what damage does, and what no `Folder` ever asks for."""
         with self._mutex:
             node = self._file(path)
             node.content[:] = content
+            node.modified = clock().now()
             node.synced, node.unsynced = len(content), []
 
     # names
@@ -282,6 +255,7 @@ class MemoryFile:
         with self._mutex:
             node = self._open()
             node.content += data
+            node.modified = clock().now()
             node.unsynced.append(len(node.content))
 
     def sync(self) -> None:
@@ -325,18 +299,8 @@ def named(name: str) -> MemoryDisk:
         return _named.setdefault(name, MemoryDisk())
 
 
-async def _write_out(content: bytes, target: Path, stop: threading.Event) -> Streamed:
-    async with aiofiles.open(target, "xb", executor=pool()) as writing:
-        try:
-            for start in range(0, len(content), CHUNK):
-                if stop.is_set():
-                    raise asyncio.CancelledError
-                await writing.write(content[start : start + CHUNK])
-        except BaseException:
-            with contextlib.suppress(OSError):  # the first error is the one to hear of
-                os.unlink(target)
-            raise
-    return Streamed(len(content), hashlib.sha256(content).hexdigest())
+def _entry(name: str, node: _Node) -> Entry:
+    return Entry(name, True, 0) if isinstance(node, _Folder) else Entry(name, False, len(node.content), node.modified)
 
 
 def _parts(path: str) -> list[str]:

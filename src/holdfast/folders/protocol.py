@@ -1,32 +1,36 @@
 """What Holdfast asks of a place that keeps bytes.
 
-A key is a relative POSIX path of validated parts. Every method raises `errors.StoreError` and nothing foreign: `ObjectMissing` for
-absence, `ObjectExists` for a lost exclusive creation, `StoreFull`, `StorePermission`, `StoreUnavailable`, `StoreInvalid` otherwise.
-When `put`, `create` or `put_file` returns, the object is whole and, with `sync=True`, survives a power cut.
+A key is a relative POSIX path of validated parts. Every method of a `Folder` raises `errors.StoreError` and nothing foreign:
+`ObjectMissing` for absence, `ObjectExists` for a lost exclusive creation, `StoreFull`, `StorePermission`, `StoreUnavailable`,
+`StoreInvalid` otherwise. When `put` or `create` returns, the object is whole and, with `sync=True`, survives a power cut.
+
+Two kinds of places are behind it: a `LocalFolder` over a `Disk`, which has files that grow and locks (`Folder.logs`), and an
+`ObjectFolder` over a `Bucket`, which has neither.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from enum import Enum
 from typing import Protocol
 
 from holdfast.frozen import Frozen
 
 
 class Entry(Frozen):
-    """One name directly below a listed prefix."""
+    """An object, or a folder that holds some.
+
+    Attributes:
+        name: Relative to what was listed or walked.
+        is_folder: Whether it stands for what lies below it.
+        size: Bytes; 0 for a folder.
+        modified: When it was written, in POSIX seconds by the clock of the place, which need not be ours; 0 for a folder.
+    """
 
     name: str
     is_folder: bool
     size: int
-
-
-class Streamed(Frozen):
-    """What a file was when it passed: bytes and sha256 (hex)."""
-
-    size: int
-    digest: str
+    modified: float = 0.0
 
 
 class Log(Protocol):
@@ -49,44 +53,8 @@ class Hold(Protocol):
     def release(self) -> None: ...
 
 
-class Folder(Protocol):
-    """A folder in some store."""
-
-    url: str
-
-    async def get(self, key: str) -> bytes:
-        """Return the object's bytes. Raises: ObjectMissing."""
-        ...
-
-    async def put(self, key: str, data: bytes, *, sync: bool = True) -> None:
-        """Write the object, replacing an older one whole."""
-        ...
-
-    async def create(self, key: str, data: bytes, *, sync: bool = True) -> None:
-        """Write the object if there is none. Raises: ObjectExists."""
-        ...
-
-    async def delete(self, key: str) -> None:
-        """Remove the object; absence is no error."""
-        ...
-
-    async def delete_tree(self, prefix: str) -> None:
-        """Remove every object below `prefix`; absence is no error."""
-        ...
-
-    async def list(self, prefix: str) -> Sequence[Entry]:
-        """Names directly below `prefix`, sorted; empty where there is no such prefix. Unfinished writes are not listed."""
-        ...
-
-    async def exists(self, key: str) -> bool: ...
-
-    async def put_file(self, key: str, source: Path, *, sync: bool = True) -> Streamed:
-        """Stream a local file in, never whole in memory."""
-        ...
-
-    async def get_file(self, key: str, target: Path) -> Streamed:
-        """Stream the object to a new local file. Raises: ObjectMissing."""
-        ...
+class Logs(Protocol):
+    """What only a disk has: files that grow, and locks that end with the process."""
 
     async def open_log(self, key: str) -> Log:
         """Open an existing object for appending. Raises: ObjectMissing."""
@@ -98,6 +66,62 @@ class Folder(Protocol):
 
     async def held(self, key: str) -> bytes | None:
         """Return the `who` of a live owner of the hint `key`, or None."""
+        ...
+
+
+class Folder(Protocol):
+    """A folder in some store."""
+
+    url: str
+
+    @property
+    def logs(self) -> Logs | None:
+        """Files that grow and locks, in this folder; None in an object store."""
+        ...
+
+    @property
+    def unfenced(self) -> str | None:
+        """Why `create` can't be relied on to succeed once; None, where it can as far as is known without trying."""
+        ...
+
+    async def get(self, key: str) -> bytes:
+        """Return the object's bytes. Raises: ObjectMissing."""
+        ...
+
+    async def put(self, key: str, data: bytes, *, sync: bool = True) -> None:
+        """Write the object, replacing an older one whole."""
+        ...
+
+    async def create(self, key: str, data: bytes, *, sync: bool = True) -> None:
+        """Write the object if there is none.
+
+        In an object store an answer may be lost, and the same bytes found there then count as our own: who has to win alone puts a token
+        of its own into `data`. Raises: ObjectExists.
+        """
+        ...
+
+    async def delete(self, *keys: str) -> None:
+        """Remove the objects; absence is no error."""
+        ...
+
+    async def delete_tree(self, prefix: str) -> None:
+        """Remove every object below `prefix`; absence is no error."""
+        ...
+
+    async def stat(self, key: str) -> Entry | None:
+        """What is known of an object without reading it, under its last name; None where there is none."""
+        ...
+
+    async def touch(self, key: str) -> None:
+        """Make an object as if it was written now: its bytes stay, `modified` moves on. Raises: ObjectMissing."""
+        ...
+
+    async def list(self, prefix: str) -> Sequence[Entry]:
+        """Names directly below `prefix`, sorted; empty where there is no such prefix. Unfinished writes are not listed."""
+        ...
+
+    async def walk(self, prefix: str) -> Sequence[Entry]:
+        """Every object below `prefix`, however deep, sorted by its path below `prefix`. Unfinished writes are left out."""
         ...
 
     def child(self, prefix: str) -> Folder:
@@ -159,20 +183,76 @@ class Disk(Protocol):
 
     def exists(self, path: str) -> bool: ...
 
-    def size(self, path: str) -> int: ...
+    def stat(self, path: str) -> Entry:
+        """The entry of one path, as `scan` of its folder would give it. Raises FileNotFoundError."""
+        ...
+
+    def touch(self, path: str) -> None:
+        """Set the time of modification to now."""
+        ...
 
     def lock(self, path: str, who: bytes) -> Hold | bytes:
-        """As `Folder.hold`."""
+        """As `Logs.hold`."""
         ...
 
     def lock_owner(self, path: str) -> bytes | None:
-        """As `Folder.held`."""
+        """As `Logs.held`."""
         ...
 
-    async def copy_in(self, source: Path, path: str, *, sync: bool) -> Streamed:
-        """Stream a local file of the machine to the new path `path` of this disk."""
+
+class Trouble(Enum):
+    """What an error of an object store's client means for what was asked."""
+
+    MISSING = "there is no such object"
+    EXISTS = "the object exists already"
+    REFUSED = "we may not do that"
+    NO_PLACE = "there is no such bucket or container"
+    FULL = "a quota or the space is used up"
+    THROTTLED = "we ask too often"
+    PASSING = "it may have been done, or not, and may work if asked again"
+    WRONG = "asking again will not help"
+
+
+class Bucket(Protocol):
+    """The primitive operations that an `ObjectFolder` is made of: whole objects under flat names, on one event loop.
+
+    Nothing here retries, waits or decides: each operation is tried once, and raises what the client raises, which `trouble` explains.
+    A name is a path without a leading slash; a prefix is empty or ends with a slash.
+    """
+
+    unfenced: str | None
+    """Why `create` is not exclusive, where that is known beforehand."""
+
+    async def get(self, name: str) -> bytes: ...
+
+    async def put(self, name: str, data: bytes) -> None:
+        """Write the object, in one step as far as the place can."""
         ...
 
-    async def copy_out(self, path: str, target: Path) -> Streamed:
-        """Stream `path` of this disk to a new local file of the machine."""
+    async def create(self, name: str, data: bytes) -> None:
+        """Write the object by the strongest primitive for "only if there is none" that the place has."""
         ...
+
+    async def delete(self, names: Sequence[str]) -> None:
+        """Remove the objects, up to 1,000 of them. Absence may raise or not."""
+        ...
+
+    async def stat(self, name: str) -> Entry: ...
+
+    async def touch(self, name: str) -> None:
+        """Rewrite the object in the place itself, so that its time of modification moves on; get and put it where that can't be had."""
+        ...
+
+    async def list(self, prefix: str) -> Sequence[Entry]:
+        """Objects and folders one level below `prefix`, from the place itself and no cache. Absence is empty, or raises."""
+        ...
+
+    async def walk(self, prefix: str) -> Sequence[Entry]:
+        """All objects below `prefix`, named relative to it."""
+        ...
+
+    def trouble(self, error: Exception) -> Trouble:
+        """Explain an error that one of the operations raised."""
+        ...
+
+    async def aclose(self) -> None: ...

@@ -127,7 +127,7 @@ class Journal:
     async def look(self) -> None:
         """Find out whether another owner took over. An idle owner does this now and then. Raises: RunFenced."""
         fence = self._end.segment + 1
-        if not await self._folder.exists(segment_key(fence)):
+        if await self._folder.stat(segment_key(fence)) is None:
             return
         if self._lost is None and self._rolling is None and fence == self._end.segment + 1:  # else it is our own
             self._lose(RunFenced(run_name=self.run_name, segment=fence))
@@ -273,7 +273,7 @@ async def create_segment(folder: Folder, run_name: str, header: Header) -> Log:
     except ObjectExists as error:
         if await folder.get(key) != line:
             raise RunFenced(run_name=run_name, segment=header.segment) from error
-    return await folder.open_log(key)
+    return await folder.logs.open_log(key)
 
 
 def boot_id() -> str:
@@ -308,7 +308,7 @@ async def take_over(folder: Folder, run_name: str, known: Read, *, sync: bool) -
     unsealed = [s.seal() for s in read.segments if s.header.segment not in read.seals]
     if sync:
         for seal in unsealed:
-            await in_thread(partial(_sync, await folder.open_log(segment_key(seal.segment))))
+            await in_thread(partial(_sync, await folder.logs.open_log(segment_key(seal.segment))))
     return Journal(folder, run_name, header, log, unsealed, sync=sync), read
 
 
@@ -327,5 +327,5 @@ async def confirm(folder: Folder, read: Read, *, sync: bool) -> bool:
     number = read.newest.segment
     if sync:
         with contextlib.suppress(StorePermission):  # who may only read can't make it durable, and gets what is there
-            await in_thread(partial(_sync, await folder.open_log(segment_key(number))))
-    return not await folder.exists(segment_key(number + 1))
+            await in_thread(partial(_sync, await folder.logs.open_log(segment_key(number))))
+    return await folder.stat(segment_key(number + 1)) is None

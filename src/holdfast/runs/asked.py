@@ -118,7 +118,7 @@ async def newest_incarnation(store: Folder, run_name: str) -> Folder:
     check_name("run_name", run_name)
     for found in reversed(await incarnations(store, run_name)):
         folder = store.child(f"runs/{run_name}/{found}")
-        if await folder.exists("run.json"):
+        if await folder.stat("run.json") is not None:
             return folder
     raise RunNotFound(run_name=run_name, store=store.url)
 

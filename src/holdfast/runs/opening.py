@@ -221,7 +221,7 @@ async def _finished(folder: Folder, store: Folder, known: Asked, read: Read, ord
 
 async def _hold(folder: Folder, run_name: str, options: Options) -> Hold | None:
     """Take the hint that this run has a live owner. Raises: RunBusy."""
-    held = await folder.hold(LOCK, who_am_i())
+    held = await folder.logs.hold(LOCK, who_am_i())
     if not isinstance(held, bytes):
         return held
     if options.resume == "takeover":

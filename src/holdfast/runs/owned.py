@@ -295,7 +295,7 @@ class Run:
 
     async def _take_hold(self) -> None:
         """Say that this run has a live owner, as soon as the fenced one no longer does."""
-        held = await self.folder.hold(LOCK, who_am_i())
+        held = await self.folder.logs.hold(LOCK, who_am_i())
         self._hold = None if isinstance(held, bytes) else held
 
     def _obey(self, control: object) -> None:

@@ -42,6 +42,9 @@ class Clock(clocks.Clock):
     def now(self) -> float:
         return self._now
 
+    def monotonic(self) -> float:
+        return self._now
+
     @property
     def elapsed(self) -> float:
         """Seconds since its start."""
@@ -109,6 +112,9 @@ class _Impatient(clocks.Clock):
 
     def now(self) -> float:
         return self._before.now()
+
+    def monotonic(self) -> float:
+        return self._before.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         await self._before.sleep(seconds)

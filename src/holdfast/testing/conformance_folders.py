@@ -5,22 +5,21 @@
             return MyFolder(...)
 
 `open` is called inside the event loop that uses the folder; with the same `place` (an empty local folder, new for each law) it opens
-the same folder again.
+the same folder again. A place with files that grow inherits from `LogsConformance`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from holdfast.errors import InvalidName, ObjectExists, ObjectMissing
-from holdfast.folders.protocol import Entry, Folder
+from holdfast.folders.protocol import Entry, Folder, Logs
 
 C = TypeVar("C", bound="FolderConformance")
 
@@ -113,25 +112,55 @@ class FolderConformance:
             with pytest.raises(ObjectMissing):
                 await folder.get(key)
             with pytest.raises(ObjectMissing):
-                await folder.get_file(key, tmp_path / "target")
-            with pytest.raises(ObjectMissing):
-                await folder.open_log(key)
-        assert not (tmp_path / "target").exists()
+                await folder.touch(key)
 
     @_law
     async def test_deleting_what_is_absent_is_no_error(self, folder: Folder, tmp_path: Path) -> None:
         await folder.delete("a/b/c")
         await folder.delete_tree("a/b")
         await folder.put("a", b"")
-        await folder.delete("b")
+        await folder.delete("b", "c/d")
+        await folder.delete()
 
     @_law
-    async def test_existence_is_of_objects_that_were_written(self, folder: Folder, tmp_path: Path) -> None:
-        assert not await folder.exists("a/b")
-        await folder.put("a/b", b"")
-        assert await folder.exists("a/b")
+    async def test_several_objects_are_deleted_at_once(self, folder: Folder, tmp_path: Path) -> None:
+        for key in ("a/1", "a/2", "b", "c"):
+            await folder.put(key, b"")
+        await folder.delete("a/1", "b", "absent", "a/2")
+        assert [entry.name for entry in await folder.walk("")] == ["c"]
+
+    @_law
+    async def test_a_stat_knows_an_object_by_its_last_name_and_size(self, folder: Folder, tmp_path: Path) -> None:
+        assert await folder.stat("a/b") is None
+        await folder.put("a/b", b"123")
+        found = await folder.stat("a/b")
+        assert found is not None
+        assert (found.name, found.is_folder, found.size) == ("b", False, 3)
         await folder.delete("a/b")
-        assert not await folder.exists("a/b")
+        assert await folder.stat("a/b") is None
+
+    @_law
+    async def test_every_way_to_look_tells_the_same_time_of_modification(self, folder: Folder, tmp_path: Path) -> None:
+        await folder.put("a/b", b"123")
+        found = await folder.stat("a/b")
+        (listed,) = await folder.list("a")
+        (walked,) = await folder.walk("")
+        assert found is not None
+        assert found.modified > 0
+        # some places list a time to the millisecond and tell it to the second
+        assert abs(listed.modified - found.modified) <= 1
+        assert abs(walked.modified - found.modified) <= 1
+
+    @_law
+    async def test_a_touch_keeps_the_bytes_and_never_moves_the_time_back(self, folder: Folder, tmp_path: Path) -> None:
+        await folder.put("a", b"123")
+        before = await folder.stat("a")
+        await folder.touch("a")
+        after = await folder.stat("a")
+        assert before is not None
+        assert after is not None
+        assert after.modified >= before.modified
+        assert await folder.get("a") == b"123"
 
     # names
 
@@ -149,16 +178,14 @@ class FolderConformance:
         for key in BAD_KEYS:
             verbs: tuple[Callable[[str], Awaitable[object]], ...] = (
                 folder.get,
-                folder.exists,
+                folder.stat,
+                folder.touch,
                 folder.delete,
-                folder.open_log,
-                folder.held,
                 lambda key: folder.put(key, b""),
                 lambda key: folder.create(key, b""),
-                lambda key: folder.hold(key, b""),
-                lambda key: folder.put_file(key, tmp_path / "source"),
-                lambda key: folder.get_file(key, tmp_path / "target"),
             )
+            if (logs := folder.logs) is not None:
+                verbs = (*verbs, logs.open_log, logs.held, functools.partial(logs.hold, who=b""))
             for verb in verbs:
                 with pytest.raises(InvalidName):
                     await verb(key)
@@ -170,13 +197,31 @@ class FolderConformance:
     async def test_a_list_is_sorted_and_one_level_deep(self, folder: Folder, tmp_path: Path) -> None:
         for key in ("b", "a/x", "a/y/z", "c", "B"):
             await folder.put(key, b"12")
-        assert tuple(await folder.list("")) == (
-            Entry("B", False, 2),
-            Entry("a", True, 0),
-            Entry("b", False, 2),
-            Entry("c", False, 2),
-        )
-        assert tuple(await folder.list("a")) == (Entry("x", False, 2), Entry("y", True, 0))
+        assert _plain(await folder.list("")) == [("B", False, 2), ("a", True, 0), ("b", False, 2), ("c", False, 2)]
+        assert _plain(await folder.list("a")) == [("x", False, 2), ("y", True, 0)]
+
+    @_law
+    async def test_a_walk_finds_every_object_however_deep(self, folder: Folder, tmp_path: Path) -> None:
+        for key in ("b", "a/x", "a/y/z", "c", "B", "ab/x"):
+            await folder.put(key, b"12")
+        assert _plain(await folder.walk("")) == [(name, False, 2) for name in ("B", "a/x", "a/y/z", "ab/x", "b", "c")]
+        assert _plain(await folder.walk("a")) == [("x", False, 2), ("y/z", False, 2)]
+        assert not await folder.walk("nowhere")
+
+    @_law
+    async def test_what_another_opening_wrote_or_deleted_is_seen_at_once(self, folder: Folder, tmp_path: Path) -> None:
+        other = self.open(tmp_path / "place")
+        await folder.list("a")
+        await folder.stat("a/x")
+        await other.put("a/x", b"1")
+        assert _plain(await folder.list("a")) == [("x", False, 1)]
+        assert await folder.get("a/x") == b"1"
+        await other.put("a/x", b"12")
+        assert _plain(await folder.walk("")) == [("a/x", False, 2)]
+        await other.delete("a/x")
+        assert not await folder.list("a")
+        assert await folder.stat("a/x") is None
+        await other.aclose()
 
     @_law
     async def test_a_list_of_what_is_absent_is_empty(self, folder: Folder, tmp_path: Path) -> None:
@@ -199,7 +244,7 @@ class FolderConformance:
             await folder.put(key, b"")
         await folder.delete_tree("a")
         assert [entry.name for entry in await folder.list("")] == ["ab", "b"]
-        assert await folder.exists("b/a/x")
+        assert await folder.stat("b/a/x")
         await folder.put("a/x", b"again")
         assert await folder.get("a/x") == b"again"
 
@@ -211,7 +256,7 @@ class FolderConformance:
         await folder.put("a/b/d", b"2")
         assert [entry.name for entry in await child.list("")] == ["c", "d"]
         await child.delete_tree("")
-        assert not await folder.exists("a/b/c")
+        assert await folder.stat("a/b/c") is None
 
     @_law
     async def test_a_second_opening_sees_the_same(self, folder: Folder, tmp_path: Path) -> None:
@@ -220,48 +265,62 @@ class FolderConformance:
         assert await again.get("a") == b"1"
         await again.aclose()
 
-    # files
+    # size
 
     @_law
-    async def test_a_file_goes_in_and_comes_out(self, folder: Folder, tmp_path: Path) -> None:
-        for size in (0, 1, 4 << 20, (4 << 20) + 1, (9 << 20) + 7):
+    async def test_a_large_object_comes_back_whole(self, folder: Folder, tmp_path: Path) -> None:
+        for size in (0, 1, 4 << 20, (9 << 20) + 7):
             data = (b"holdfast" * (size // 8 + 1))[:size]
-            source, target = tmp_path / "source", tmp_path / f"target{size}"
-            source.write_bytes(data)
-            streamed = await folder.put_file("a/file", source)
-            assert (streamed.size, streamed.digest) == (size, hashlib.sha256(data).hexdigest())
-            assert await folder.get_file("a/file", target) == streamed
-            assert target.read_bytes() == data == await folder.get("a/file")
+            await folder.put("a/large", data)
+            assert await folder.get("a/large") == data
+
+    # loops, threads, forks
 
     @_law
-    async def test_a_missing_source_leaves_the_object_as_it_was(self, folder: Folder, tmp_path: Path) -> None:
-        await folder.put("a", b"kept")
-        with pytest.raises(ObjectMissing) as caught:
-            await folder.put_file("a", tmp_path / "nowhere")
-        assert "nowhere" in str(caught.value)
-        assert await folder.get("a") == b"kept"
-        assert [entry.name for entry in await folder.list("")] == ["a"]
+    async def test_one_folder_serves_a_second_loop_in_another_thread(self, folder: Folder, tmp_path: Path) -> None:
+        await folder.put("a", b"here")
+
+        async def elsewhere() -> bytes:
+            await folder.put("b", b"there")
+            return await folder.get("a")
+
+        assert await asyncio.to_thread(asyncio.run, elsewhere()) == b"here"
+        assert await folder.get("b") == b"there"
+
+    def test_one_folder_serves_one_loop_after_another(self, tmp_path: Path) -> None:
+        async def opened() -> Folder:
+            folder = self.open(tmp_path / "place")
+            await folder.put("a", b"1")
+            return folder
+
+        async def used(folder: Folder) -> bytes:
+            try:
+                return await folder.get("a")
+            finally:
+                await folder.aclose()
+
+        folder = asyncio.run(opened())
+        assert asyncio.run(used(folder)) == b"1"
+        assert asyncio.run(used(folder)) == b"1"
+
+
+class LogsConformance(FolderConformance):
+    """For a place that has files that grow, and locks: all laws of folders, and theirs."""
 
     @_law
-    async def test_an_existing_target_is_not_touched(self, folder: Folder, tmp_path: Path) -> None:
-        await folder.put("a", b"new")
-        target = tmp_path / "target"
-        target.write_bytes(b"old")
-        with pytest.raises(ObjectExists):
-            await folder.get_file("a", target)
-        assert target.read_bytes() == b"old"
-
-    # logs
+    async def test_a_log_that_is_absent_has_its_own_error(self, folder: Folder, tmp_path: Path) -> None:
+        with pytest.raises(ObjectMissing):
+            await _logs(folder).open_log("a/b")
 
     @_law
     async def test_a_log_appends(self, folder: Folder, tmp_path: Path) -> None:
         await folder.create("log", b"head ")
-        log = await folder.open_log("log")
+        log = await _logs(folder).open_log("log")
         log.append(b"1", sync=False)
         log.append(b"2", sync=True)
         assert await folder.get("log") == b"head 12"
         log.close()
-        log = await folder.open_log("log")
+        log = await _logs(folder).open_log("log")
         log.append(b"3", sync=True)
         log.close()
         assert await folder.get("log") == b"head 123"
@@ -269,7 +328,7 @@ class FolderConformance:
     @_law
     async def test_a_log_is_fenced_by_the_next_name_or_by_losing_its_own(self, folder: Folder, tmp_path: Path) -> None:
         await folder.create("1", b"")
-        log = await folder.open_log("1")
+        log = await _logs(folder).open_log("1")
         assert not log.is_fenced_by("2")
         await folder.create("2", b"")
         assert log.is_fenced_by("2")
@@ -283,40 +342,49 @@ class FolderConformance:
     @_law
     async def test_a_hold_has_one_owner_at_a_time(self, folder: Folder, tmp_path: Path) -> None:
         again = self.open(tmp_path / "place")
-        assert await folder.held("run/lock") is None
-        hold = await folder.hold("run/lock", b"first")
+        assert await _logs(folder).held("run/lock") is None
+        hold = await _logs(folder).hold("run/lock", b"first")
         assert not isinstance(hold, bytes)
-        assert await again.held("run/lock") == b"first"
-        assert await again.hold("run/lock", b"second") == b"first"
-        assert await folder.hold("run/lock", b"third") == b"first"
+        assert await _logs(again).held("run/lock") == b"first"
+        assert await _logs(again).hold("run/lock", b"second") == b"first"
+        assert await _logs(folder).hold("run/lock", b"third") == b"first"
         hold.release()
-        assert await again.held("run/lock") is None
-        second = await again.hold("run/lock", b"2")
+        assert await _logs(again).held("run/lock") is None
+        second = await _logs(again).hold("run/lock", b"2")
         assert not isinstance(second, bytes)
-        assert await folder.held("run/lock") == b"2"
+        assert await _logs(folder).held("run/lock") == b"2"
         second.release()
         await again.aclose()
 
     @_law
     async def test_a_hold_is_released_once(self, folder: Folder, tmp_path: Path) -> None:
-        first = await folder.hold("lock", b"1")
+        first = await _logs(folder).hold("lock", b"1")
         assert not isinstance(first, bytes)
         first.release()
-        second = await folder.hold("lock", b"2")
+        second = await _logs(folder).hold("lock", b"2")
         assert not isinstance(second, bytes)
         first.release()
-        assert await folder.held("lock") == b"2"
+        assert await _logs(folder).held("lock") == b"2"
         second.release()
 
     @_law
     async def test_looking_at_a_hold_does_not_disturb_it(self, folder: Folder, tmp_path: Path) -> None:
         async def look() -> None:
             for _ in range(50):
-                assert await folder.held("lock") in (None, b"me", b"")
+                assert await _logs(folder).held("lock") in (None, b"me", b"")
 
         looks = [asyncio.ensure_future(look()) for _ in range(4)]
         for _ in range(50):
-            hold = await folder.hold("lock", b"me")
+            hold = await _logs(folder).hold("lock", b"me")
             assert not isinstance(hold, bytes)
             hold.release()
         await asyncio.gather(*looks)
+
+
+def _plain(found: Sequence[Entry]) -> list[tuple[str, bool, int]]:
+    return [(entry.name, entry.is_folder, entry.size) for entry in found]
+
+
+def _logs(folder: Folder) -> Logs:
+    assert folder.logs is not None
+    return folder.logs

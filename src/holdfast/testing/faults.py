@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from holdfast.folders.memory import MemoryDisk
-from holdfast.folders.protocol import Disk, Entry, FileOnDisk, Hold, Streamed
+from holdfast.folders.protocol import Disk, Entry, FileOnDisk, Hold
 
 When = Literal["before", "after", "torn"]
 
@@ -103,9 +103,13 @@ class CrashDisk:
         with self._process.alive():
             return self._inner.exists(path)
 
-    def size(self, path: str) -> int:
+    def stat(self, path: str) -> Entry:
         with self._process.alive():
-            return self._inner.size(path)
+            return self._inner.stat(path)
+
+    def touch(self, path: str) -> None:
+        with self._process.step("touch", path):
+            self._inner.touch(path)
 
     def lock(self, path: str, who: bytes) -> Hold | bytes:
         with self._process.alive():
@@ -119,27 +123,6 @@ class CrashDisk:
     def lock_owner(self, path: str) -> bytes | None:
         with self._process.alive():
             return self._inner.lock_owner(path)
-
-    async def copy_in(self, source: Path, path: str, *, sync: bool) -> Streamed:
-        """Two operations, as in a file that is written and then synced."""
-        crash = self._process.begin("copy_in", path)
-        if crash == "before":
-            raise self._process.kill()
-        if crash == "torn":
-            self._inner.write_new(path, _first(source, _size(source) // 2)).close()
-            raise self._process.kill()
-        streamed = await self._inner.copy_in(source, path, sync=False)
-        if crash == "after":
-            raise self._process.kill()
-        if sync:
-            with contextlib.closing(self.open_append(path)) as written:
-                written.sync()
-        return streamed
-
-    async def copy_out(self, path: str, target: Path) -> Streamed:
-        with self._process.alive():
-            pass
-        return await self._inner.copy_out(path, target)
 
     def _handle(self, path: str, file: FileOnDisk) -> FileOnDisk:
         mortal = _MortalFile(self._process, path, file)
@@ -287,25 +270,17 @@ class FullDisk:
     def exists(self, path: str) -> bool:
         return self._inner.exists(path)
 
-    def size(self, path: str) -> int:
-        return self._inner.size(path)
+    def stat(self, path: str) -> Entry:
+        return self._inner.stat(path)
+
+    def touch(self, path: str) -> None:
+        self._inner.touch(path)
 
     def lock(self, path: str, who: bytes) -> Hold | bytes:
         return self._inner.lock(path, who)
 
     def lock_owner(self, path: str) -> bytes | None:
         return self._inner.lock_owner(path)
-
-    async def copy_in(self, source: Path, path: str, *, sync: bool) -> Streamed:
-        size = _size(source)
-        fits = self._room.take(size)
-        if fits == size:
-            return await self._inner.copy_in(source, path, sync=sync)
-        self._inner.write_new(path, _first(source, fits)).close()
-        raise _no_space(path)
-
-    async def copy_out(self, path: str, target: Path) -> Streamed:
-        return await self._inner.copy_out(path, target)
 
 
 class _Room:
