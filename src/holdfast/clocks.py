@@ -18,6 +18,9 @@ _STEADY: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOT
 class Clock:
     """Real time. `now` is POSIX seconds (UTC); instants shown to users are aware datetimes."""
 
+    is_real: bool = True
+    """False, where time moves by what one event loop does."""
+
     def now(self) -> float:
         return time.time()
 

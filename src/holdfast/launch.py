@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
+from dataclasses import replace
 from os import PathLike
 from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypedDict, TypeVar, Unpack, cast, get_args
 
@@ -44,6 +45,7 @@ class RunOptions(TypedDict, total=False):
     raw_data_path: str | None
     grace: Seconds
     handle_signals: bool
+    allow_unfenced: bool
 
 
 async def run(call: Call[R], /, **options: Unpack[RunOptions]) -> R:
@@ -61,6 +63,7 @@ async def run(call: Call[R], /, **options: Unpack[RunOptions]) -> R:
         raw_data_path: Below which each action has a place for raw data.
         grace: Seconds that bodies have to end, once they are asked to.
         handle_signals: Whether SIGTERM and Ctrl-C stop the run, where they have their default handlers.
+        allow_unfenced: Run in a store that can't tell two owners apart, where you make sure that only one process uses it.
 
     Raises:
         RunStopped, RunCancelled: It ended before its result.
@@ -69,11 +72,12 @@ async def run(call: Call[R], /, **options: Unpack[RunOptions]) -> R:
         StoreFull, StoreUnavailable, StorePermission, StoreInvalid, JournalDamaged, JournalTooNew: The store.
         Exception: What the task raised, as itself.
     """
-    opened, handles_signals = await _open("run", call, options)
-    if isinstance(opened, Finished):
-        return cast("R", opened.value)
-    with Signals(opened) if handles_signals else nullcontext():
-        return cast("R", await opened.drive())
+    opened, let_go = await _open("run", call, options)
+    async with let_go:
+        if isinstance(opened, Finished):
+            return cast("R", opened.value)
+        with Signals(opened) if options.get("handle_signals", True) else nullcontext():
+            return cast("R", await opened.drive())
 
 
 def run_sync(call: Call[R], /, **options: Unpack[RunOptions]) -> R:
@@ -90,20 +94,27 @@ def run_sync(call: Call[R], /, **options: Unpack[RunOptions]) -> R:
 
 async def start(call: Call[R], /, **options: Unpack[RunOptions]) -> RunHandle[R]:
     """Begin a run, or go on with it, and return at once with its handle. Never seizes signals. Raises: as `run`."""
-    opened, _ = await _open("start", call, options)
-    return RunHandle(opened, _name_of(opened, options))
+    opened, let_go = await _open("start", call, options)
+    if isinstance(opened, Finished):
+        await let_go.aclose()
+    return RunHandle(opened, _name_of(opened, options), let_go)
 
 
 class RunHandle(Generic[R_co]):
     """A run under way in this process. As an async context manager it waits at the end, and cancels when the block raised."""
 
-    def __init__(self, opened: Run | Finished, run_name: str) -> None:
+    def __init__(self, opened: Run | Finished, run_name: str, let_go: AsyncExitStack) -> None:
         self.run_name = run_name
         self._opened = opened
+        self._let_go = let_go
         self._driving: asyncio.Task[Any] | None = None
         if isinstance(opened, Run):
-            self._driving = asyncio.create_task(opened.drive(), name=f"holdfast handle {run_name}")
+            self._driving = asyncio.create_task(self._drive(opened), name=f"holdfast handle {run_name}")
             self._driving.add_done_callback(self._driven)
+
+    async def _drive(self, opened: Run) -> Any:
+        async with self._let_go:
+            return await opened.drive()
 
     def _driven(self, driving: asyncio.Task[Any]) -> None:
         """A loop that ends at once cancels the driving before its first step: then nobody else lets go of the run."""
@@ -165,8 +176,8 @@ class RunHandle(Generic[R_co]):
 # options
 
 
-async def _open(verb: str, call: Any, options: Mapping[str, Any]) -> tuple[Run | Finished, bool]:
-    """Check everything before the call is used up, then open the run."""
+async def _open(verb: str, call: Any, options: Mapping[str, Any]) -> tuple[Run | Finished, AsyncExitStack]:
+    """Check everything before the call is used up, then open the run. The stack closes a store that was opened for it alone."""
     _check_call(verb, call)
     try:
         if running_loop() is None:
@@ -178,8 +189,11 @@ async def _open(verb: str, call: Any, options: Mapping[str, Any]) -> tuple[Run |
     except BaseException:  # refused, not forgotten
         call.close()
         raise
-    opened = await open_run(call.take(), call.context, store.folder, checked)
-    return opened, bool(options.get("handle_signals", True))
+    async with AsyncExitStack() as stack:
+        if store is not options.get("store"):
+            stack.push_async_callback(store.aclose)
+        settled = replace(checked, flush=store.flush, lease=store.lease)
+        return await open_run(call.take(), call.context, store.folder, settled), stack.pop_all()
 
 
 def _check_call(verb: str, call: object) -> None:
@@ -230,6 +244,7 @@ def _checked(options: Mapping[str, Any]) -> Options:
         custom_context=context,
         raw_data_path=os.fspath(raw) if raw is not None else None,
         grace=to_seconds("grace", options.get("grace", DEFAULT_GRACE_SECONDS), allow_zero=True),
+        allow_unfenced=bool(options.get("allow_unfenced", False)),
     )
 
 

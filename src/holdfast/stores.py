@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-import secrets
-import time
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any, Literal, Self, TypeVar
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, Self, TypeVar
 
 from holdfast.bridge import portal_loop, running_loop, wait_for_loop
 from holdfast.clocks import clock
-from holdfast.codec import from_json, to_json
-from holdfast.errors import BlockingCall, RunBusy, RunNotFound
-from holdfast.events import ActionAsked, ActionEnded, AttemptEnded
+from holdfast.errors import BlockingCall, InvalidOption, RunNotFound
+from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, Event
+from holdfast.folders.fencing import check_fence
 from holdfast.folders.opening import open_folder
 from holdfast.folders.protocol import Folder
-from holdfast.journals.reading import read_journal
-from holdfast.journals.writing import take_over
-from holdfast.runs.asked import LOCK, Asked, newest_incarnation, read_asked, who_am_i
+from holdfast.journals.owning import take_over
+from holdfast.journals.reading import Read, read_journal
+from holdfast.journals.writing import GROUP_BYTES, LINGER_SECONDS, Flush
+from holdfast.retries import Seconds, to_seconds
+from holdfast.runs.asked import Asked, newest_incarnation, read_asked
+from holdfast.runs.controls import send_control
+from holdfast.runs.presence import LEASE_SECONDS, approach, owner_of
 from holdfast.states import Fold
 from holdfast.status import CANCELABLE_STATES, Status
-from holdfast.views import Owner, RunState, RunSummary, state_of, summary_of
+from holdfast.views import RunState, RunSummary, state_of, summary_of
 
 T = TypeVar("T")
 
@@ -29,22 +31,37 @@ class Store:
     """A folder that holds runs.
 
     Args:
-        url: A path, a `file:` or `memory:` URL; by default `$HOLDFAST_STORE`, else `.holdfast` in the working directory.
-        options: What the kind of store takes.
+        url: A path or a URL (`s3://bucket/folder`, `gs:`, `abfs:`, `file:`, `memory:`, any that fsspec knows); by default
+            `$HOLDFAST_STORE`, else `.holdfast` in the working directory.
+        flush_interval: Seconds that an event waits at most to be on its way, where nobody waits for it.
+        flush_size: Bytes of events that are written at one time, at most.
+        lease: Seconds without a sign of life, after which a run in an object store counts as without an owner.
+        options: What the kind of store takes: storage options of its file system, `client`, `deadline`, `encryption_key`.
 
     Raises:
         StoreInvalid: It can't be a store.
-        InvalidOption: There is no such option.
+        InvalidOption: There is no such option, or it can't have that value.
+        MissingExtra: It needs a package that is not installed.
     """
 
-    def __init__(self, url: str | os.PathLike[str] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        url: str | os.PathLike[str] | None = None,
+        *,
+        flush_interval: Seconds = LINGER_SECONDS,
+        flush_size: int = GROUP_BYTES,
+        lease: Seconds = LEASE_SECONDS,
+        **options: Any,
+    ) -> None:
+        self.flush: Flush = _flush(flush_interval, flush_size)
+        self.lease: float = to_seconds("lease", lease)
         self.folder: Folder = open_folder(url if url is not None else os.environ.get("HOLDFAST_STORE") or ".holdfast", **options)
 
     @classmethod
-    def on(cls, folder: Folder) -> Self:
+    def on(cls, folder: Folder, *, lease: Seconds = LEASE_SECONDS) -> Self:
         """A store on a `Folder` that is open already: for tests (`holdfast.testing.memory_store`), and for adapters."""
         store = cls.__new__(cls)
-        store.folder = folder
+        store.flush, store.lease, store.folder = Flush(), to_seconds("lease", lease), folder
         return store
 
     def __repr__(self) -> str:
@@ -60,6 +77,15 @@ class Store:
         """Let go of connections."""
         await self.folder.aclose()
 
+    async def check(self) -> None:
+        """Try what fencing needs: that an exclusive creation succeeds once. Writes, reads and deletes two small objects.
+
+        Raises:
+            StoreUnfenced: It does not, and why; two owners of a run could not be told apart there.
+            StorePermission, StoreUnavailable, StoreFull, StoreInvalid: It can't be used at all.
+        """
+        await check_fence(self.folder)
+
     async def runs(self) -> AsyncIterator[RunSummary]:
         """Every run, by name, each in its newest incarnation. Raises: JournalDamaged, StoreError."""
         for entry in await self.folder.list("runs"):
@@ -69,15 +95,18 @@ class Store:
                 continue  # being begun in this very moment
             asked = await read_asked(incarnation)
             fold = Fold()
-            for event in (await read_journal(incarnation)).events_naming(asked.root):
+            read = await read_journal(incarnation)
+            for event in read.events_naming(asked.root):
                 fold.fold(event)
-            yield summary_of(fold, asked.run_name, asked.task, asked.created, await _owner(incarnation))
+            yield summary_of(fold, asked.run_name, asked.task, asked.created, await owner_of(incarnation, read.newest))
 
     async def state(self, run_name: str) -> RunState:
         """All about a run, as far as it is durable. Raises: RunNotFound, JournalDamaged, JournalTooNew, StoreError."""
         incarnation, asked = await self._find(run_name)
-        fold = await _folded(incarnation)
-        return state_of(fold, asked.run_name, asked.task, asked.created, await _owner(incarnation))
+        read, fold = await read_journal(incarnation), Fold()
+        for event in read.events():
+            fold.fold(event)
+        return state_of(fold, asked.run_name, asked.task, asked.created, await owner_of(incarnation, read.newest))
 
     async def stop(self, run_name: str) -> None:
         """Ask the owner to stop the run, and return once that is durable. A run without an owner is left as it is.
@@ -85,8 +114,9 @@ class Store:
         Raises: RunNotFound, StoreError.
         """
         incarnation, _ = await self._find(run_name)
-        if await incarnation.logs.held(LOCK) is not None:
-            await _send_control(incarnation, "stop")
+        newest = (await read_journal(incarnation)).newest
+        if newest is not None and await owner_of(incarnation, newest) != "gone":
+            await send_control(incarnation, "stop", newest.epoch)
 
     async def cancel(self, run_name: str) -> None:
         """Cancel the run: its owner is asked to, and where there is none, its end is recorded here. One that ended is left as it is.
@@ -94,10 +124,15 @@ class Store:
         Raises: RunNotFound, RunBusy, RunFenced, StoreError.
         """
         incarnation, asked = await self._find(run_name)
-        if await incarnation.logs.held(LOCK) is not None:
-            await _send_control(incarnation, "cancel")
+        read = await read_journal(incarnation)
+        if read.newest is not None and await owner_of(incarnation, read.newest) == "live":
+            await send_control(incarnation, "cancel", read.newest.epoch)
             return
-        await _cancel_here(incarnation, asked)
+        await self._cancel_here(incarnation, asked, read)
+
+    def check_sync(self) -> None:
+        """`check`, for sync code."""
+        _blocking("check", self.check())
 
     def runs_sync(self) -> list[RunSummary]:
         """`runs`, as a list."""
@@ -127,6 +162,20 @@ class Store:
         incarnation = await newest_incarnation(self.folder, run_name)
         return incarnation, await read_asked(incarnation)
 
+    async def _cancel_here(self, incarnation: Folder, asked: Asked, read: Read) -> None:
+        """Take the run over for as long as it takes to record that it, and all in it that is not at its end, is CANCELLED."""
+        presence = await approach(incarnation, asked.run_name, read.newest, force=False, lease=self.lease)
+        try:
+            journal, read = await take_over(incarnation, asked.run_name, read, sync=True, flush=self.flush)
+            try:
+                await presence.begin(journal.epoch)
+                for event in _cancelling(read, asked):
+                    journal.append(event)
+            finally:
+                await journal.aclose()
+        finally:
+            await presence.end()
+
 
 def _blocking(verb: str, work: Coroutine[Any, Any, T]) -> T:
     loop = running_loop()
@@ -136,49 +185,24 @@ def _blocking(verb: str, work: Coroutine[Any, Any, T]) -> T:
     return wait_for_loop(work, portal_loop())
 
 
-async def _folded(incarnation: Folder) -> Fold:
-    fold = Fold()
-    for event in (await read_journal(incarnation)).events():
+def _cancelling(read: Read, asked: Asked) -> Iterator[Event]:
+    """What makes a run CANCELLED, children before parents."""
+    fold, now = Fold(), clock().now()
+    for event in read.events():
         fold.fold(event)
-    return fold
+    if asked.root not in fold.actions:  # its process ended before the root was on record
+        begun = ActionAsked(action=asked.root, at=now, task=asked.task, version=asked.version)
+        yield begun
+        fold.fold(begun)
+    for record in reversed(list(fold.actions.values())):
+        if record.has_live_attempt:
+            yield AttemptEnded(action=record.name, at=now, number=record.number, status=Status.CRASHED, then=Status.CRASHED)
+        if record.has_live_attempt or record.status in CANCELABLE_STATES:
+            yield ActionEnded(action=record.name, at=now, then=Status.CANCELLED)
 
 
-async def _owner(incarnation: Folder) -> Owner:
-    return "gone" if await incarnation.logs.held(LOCK) is None else "live"
-
-
-async def _send_control(incarnation: Folder, verb: Literal["stop", "cancel"]) -> None:
-    """Leave word for the present owner, who is named by its epoch: later owners pass it over."""
-    newest = (await read_journal(incarnation)).newest
-    name = f"{time.time_ns():020}-{secrets.token_hex(4)}.json"
-    control = {"verb": verb, "epoch": newest.epoch if newest is not None else 0}
-    await incarnation.create(f"inbox/_control/{name}", to_json(control))
-
-
-async def _cancel_here(incarnation: Folder, asked: Asked) -> None:
-    """Take the run over for as long as it takes to record that it, and all in it that is not at its end, is CANCELLED."""
-    hold = await incarnation.logs.hold(LOCK, who_am_i())
-    if isinstance(hold, bytes):
-        other = from_json(hold)
-        raise RunBusy(run_name=asked.run_name, pid=other["pid"], host=other["host"], started=other["started"])
-    try:
-        journal, read = await take_over(incarnation, asked.run_name, await read_journal(incarnation), sync=True)
-        fold, now = Fold(), clock().now()
-        for event in read.events():
-            fold.fold(event)
-        try:
-            if asked.root not in fold.actions:  # its process ended before the root was on record
-                begun = ActionAsked(action=asked.root, at=now, task=asked.task, version=asked.version)
-                journal.append(begun)
-                fold.fold(begun)
-            for record in reversed(list(fold.actions.values())):
-                if record.has_live_attempt:
-                    journal.append(
-                        AttemptEnded(action=record.name, at=now, number=record.number, status=Status.CRASHED, then=Status.CRASHED)
-                    )  # fmt: skip
-                if record.has_live_attempt or record.status in CANCELABLE_STATES:
-                    journal.append(ActionEnded(action=record.name, at=now, then=Status.CANCELLED))
-        finally:
-            await journal.aclose()
-    finally:
-        hold.release()
+def _flush(interval: Seconds, size: Any) -> Flush:
+    """Raises: InvalidOption."""
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise InvalidOption(option="flush_size", value=size, reason="give a whole number of bytes, at least 1")
+    return Flush(to_seconds("flush_interval", interval, allow_zero=True), size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from holdfast.checkpoints import Generation
 from holdfast.clocks import instant
@@ -13,10 +13,9 @@ from holdfast.events import CheckpointSaved
 from holdfast.frozen import Frozen
 from holdfast.orders import ActionID
 from holdfast.progress import Bar
+from holdfast.runs.presence import Owner
 from holdfast.states import Attempt, Fold, Record
 from holdfast.status import Status, shown_status
-
-Owner: TypeAlias = Literal["live", "gone", "unknown"]
 
 
 class LargeValue(Frozen):

@@ -10,7 +10,7 @@ from holdfast.errors import RunStopped
 from holdfast.events import Warned
 from holdfast.folders.opening import open_folder
 from holdfast.journals.reading import read_journal
-from holdfast.journals.writing import take_over
+from holdfast.journals.owning import take_over
 
 NOTE = Warned(action="a", at=1.0, category="HoldfastWarning", text="it")
 

@@ -9,6 +9,9 @@ A segment is one header line, then frames. A frame is one header line and the li
 `check` is a digest of what stands before it on its line. `prev` is the digest of the frame before (of the header line, for the first), so
 frames can be neither dropped, moved nor swapped unseen.
 `seals` in a segment's first frame record the valid length and last digest of every older segment: bytes behind them are never read.
+
+In an object store nothing grows: a segment is one object with one frame, or, where its owner took over, with none. Its header says how many
+(`"frames"`), so that an object which lost its end is damage, and no torn write.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ class Seal(Frozen):
 
 
 class Header(Frozen):
-    """Who opened a segment."""
+    """Who opened a segment. `process` is when that process began; `frames` how many there are in it, where it was written whole."""
 
     segment: int
     epoch: int
@@ -46,20 +49,44 @@ class Header(Frozen):
     pid: int
     boot: str
     started: float
+    process: str = ""
+    frames: int | None = None
 
     def to_line(self) -> bytes:
-        return checked_line(
-            {
-                "holdfast": f"{MAJOR}.{MINOR}",
-                "segment": self.segment,
-                "epoch": self.epoch,
-                "owner": self.owner,
-                "previous": self.previous,
-                "host": self.host,
-                "pid": self.pid,
-                "boot": self.boot,
-                "started": self.started,
-            }
+        return checked_line({"holdfast": f"{MAJOR}.{MINOR}", **self.to_record()})
+
+    def digest(self) -> str:
+        """What the first frame behind it names as the one before."""
+        return header_digest(self.to_line())
+
+    def to_record(self) -> dict[str, Any]:
+        record = {
+            "segment": self.segment,
+            "epoch": self.epoch,
+            "owner": self.owner,
+            "previous": self.previous,
+            "host": self.host,
+            "pid": self.pid,
+            "boot": self.boot,
+            "started": self.started,
+            "process": self.process,
+        }
+        return record if self.frames is None else {**record, "frames": self.frames}
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Header:
+        """Raises: ValueError, KeyError, TypeError."""
+        return cls(
+            segment=int(record["segment"]),
+            epoch=int(record["epoch"]),
+            owner=str(record["owner"]),
+            previous=int(record["previous"]),
+            host=str(record["host"]),
+            pid=int(record["pid"]),
+            boot=str(record["boot"]),
+            started=float(record["started"]),
+            process=str(record.get("process", "")),
+            frames=int(record["frames"]) if "frames" in record else None,
         )
 
 
@@ -137,8 +164,8 @@ def frame(index: int, prev: str, lines: Sequence[bytes], seals: Sequence[Seal] =
     return head + payload, digest
 
 
-def parse_header(data: bytes, where: str, number: int) -> Header:
-    """Read a segment's first line. It was created whole, so anything wrong with it is damage. Raises: JournalDamaged, JournalTooNew."""
+def checked_record(data: bytes, where: str, number: int) -> tuple[dict[str, Any], int]:
+    """Read a line that `checked_line` made, and say where it ends. Raises: JournalDamaged, JournalTooNew."""
     line, newline, _ = data.partition(b"\n")
     try:
         record = from_json(line)
@@ -148,22 +175,19 @@ def parse_header(data: bytes, where: str, number: int) -> Header:
     if major > MAJOR:
         raise JournalTooNew(where=where, found=str(record["holdfast"]), known=f"{MAJOR}.{MINOR}")
     body, _, check = line.rpartition(_CHECK)
-    if check != _check(body) + b'"}':
+    if check != _check(body) + b'"}' or not newline:
         raise JournalDamaged(where=where, segment=number, offset=0, reason="its first line does not match its digest")
+    return record, len(line) + 1
+
+
+def parse_header(data: bytes, where: str, number: int) -> Header:
+    """Read a segment's first line. It was created whole, so anything wrong with it is damage. Raises: JournalDamaged, JournalTooNew."""
+    record, _ = checked_record(data, where, number)
     try:
-        header = Header(
-            segment=int(record["segment"]),
-            epoch=int(record["epoch"]),
-            owner=str(record["owner"]),
-            previous=int(record["previous"]),
-            host=str(record["host"]),
-            pid=int(record["pid"]),
-            boot=str(record["boot"]),
-            started=float(record["started"]),
-        )
+        header = Header.of(record)
     except (ValueError, KeyError, TypeError) as error:
         raise JournalDamaged(where=where, segment=number, offset=0, reason="its first line lacks a field") from error
-    if header.segment != number or not newline:
+    if header.segment != number:
         raise JournalDamaged(where=where, segment=number, offset=0, reason=f"its first line names segment {header.segment}")
     return header
 
@@ -216,6 +240,9 @@ def parse(data: bytes, where: str, number: int) -> Segment:
             break
         frames.append(found)
         offset, digest = found.end, found.digest
+    if header.frames is not None and (len(frames) != header.frames or offset != len(data)):
+        reason = f"it was written whole with {header.frames} frames, and {len(frames)} are valid"
+        raise JournalDamaged(where=where, segment=number, offset=offset, reason=reason)
     return Segment(header=header, frames=tuple(frames), length=offset, digest=digest)
 
 

@@ -1,29 +1,38 @@
-"""Reading a journal: all segments, each up to its recorded end."""
+"""Reading a journal: the newest snapshot, if there is one, and all segments behind it, each up to its recorded end."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from holdfast.errors import JournalDamaged, ObjectMissing
 from holdfast.events import Event
 from holdfast.folders.protocol import Folder
 from holdfast.frozen import Frozen
 from holdfast.journals.frames import Header, Seal, Segment, parse, parse_sealed, segment_key
+from holdfast.journals.snapshots import Snapshot, newest_snapshot, snapshots
+
+#: Segments that are fetched at one time.
+AT_ONCE: Final = 32
 
 _SEGMENT = re.compile(r"(\d{20})\.jsonl")
 
 
 class Read(Frozen):
-    """A journal as read: its segments in order, the ends on record, and how long each file was."""
+    """A journal as read: a snapshot of its beginning, the segments behind that in order, the ends on record, how long each file was."""
 
     segments: tuple[Segment, ...]
     seals: Mapping[int, Seal]
     sizes: Mapping[int, int]
+    snapshot: Snapshot | None = None
 
     @property
     def newest(self) -> Header | None:
-        return self.segments[-1].header if self.segments else None
+        if self.segments:
+            return self.segments[-1].header
+        return self.snapshot.header if self.snapshot is not None else None
 
     @property
     def is_settled(self) -> bool:
@@ -31,6 +40,8 @@ class Read(Frozen):
         return all(segment.header.segment in self.seals for segment in self.segments[:-1])
 
     def events(self) -> Iterator[Event]:
+        if self.snapshot is not None:
+            yield from self.snapshot.events()
         for segment in self.segments:
             for frame in segment.frames:
                 yield from frame.events()
@@ -38,10 +49,18 @@ class Read(Frozen):
     def events_naming(self, action: str) -> Iterator[Event]:
         """The events whose line mentions `action`: quick where one of a million is asked for."""
         word = action.encode()
+        if self.snapshot is not None:
+            yield from self.snapshot.events_naming(word)
         for segment in self.segments:
             for frame in segment.frames:
                 if word in frame.payload:
                     yield from frame.events_with(word)
+
+    def lines(self) -> Iterator[bytes]:
+        """What was read behind the snapshot, as lines."""
+        for segment in self.segments:
+            for frame in segment.frames:
+                yield from frame.payload.split(b"\n")[:-1]
 
 
 async def segment_sizes(folder: Folder) -> dict[int, int]:
@@ -53,11 +72,15 @@ async def segment_sizes(folder: Folder) -> dict[int, int]:
 async def read_journal(folder: Folder, *, below: int | None = None, known: Read | None = None) -> Read:
     """Read the segments (those below number `below`, where given) of the run in `folder`.
 
-    A new segment that appears meanwhile may record an end for one just read, so the list is taken again until it stands still.
-    `known` is an earlier reading: files only grow, so one that is as long as it was then need not be read again.
+    `known` is an earlier reading: files only grow and objects never change, so one that is as long as it was then is not read again.
 
     Raises: JournalDamaged, JournalTooNew, StoreError.
     """
+    return await (_read_growing(folder, below, known) if folder.logs is not None else _read_objects(folder, below, known))
+
+
+async def _read_growing(folder: Folder, below: int | None, known: Read | None) -> Read:
+    """A new segment that appears meanwhile may record an end for one just read, so the list is taken again until it stands still."""
     data: dict[int, bytes] = {}
     kept = {s.header.segment: s for s in known.segments} if known is not None else {}
     sizes: dict[int, int] = {}
@@ -68,12 +91,48 @@ async def read_journal(folder: Folder, *, below: int | None = None, known: Read 
         fresh = [n for n in found if n not in data and n not in kept]
         sizes |= found
         if not fresh:
-            understood = _understand(folder.url, data, kept, sizes)
-            return understood if understood is not None else await read_journal(folder, below=below)
+            understood = _understand(folder.url, data, kept, sizes, None)
+            return understood if understood is not None else await _read_growing(folder, below, None)
         for number in sorted(found, reverse=True):  # newest first: what it says of an older one's end is true of what is read afterwards
             if number not in kept:
                 data[number] = await _segment(folder, number)
                 sizes[number] = len(data[number])
+
+
+async def _read_objects(folder: Folder, below: int | None, known: Read | None) -> Read:
+    """What a segment holds was there when its name was, so one look at the names is a state of the journal.
+
+    A segment that is gone when it is fetched went because of a newer snapshot: then all is read again from that.
+    """
+    while True:
+        names = [n for n in await snapshots(folder) if below is None or n < below]
+        snapshot = await newest_snapshot(folder, names)
+        start = snapshot.segment if snapshot is not None else 0
+        sizes = {n: size for n, size in (await segment_sizes(folder)).items() if n > start and (below is None or n < below)}
+        kept = {s.header.segment: s for s in known.segments if s.header.segment in sizes} if known is not None else {}
+        try:
+            data = await _segments(folder, [n for n in sizes if n not in kept])
+            understood = _understand(folder.url, data, kept, sizes, snapshot)
+            assert understood is not None  # an object's end does not change
+            return understood
+        except JournalDamaged:
+            if set(await snapshots(folder)) <= set(names):
+                raise
+
+
+async def _segments(folder: Folder, numbers: list[int]) -> dict[int, bytes]:
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def one(number: int) -> bytes:
+        async with turn:
+            return await _segment(folder, number)
+
+    fetching = [asyncio.ensure_future(one(number)) for number in numbers]
+    try:
+        return dict(zip(numbers, await asyncio.gather(*fetching), strict=True))
+    finally:
+        for each in fetching:
+            each.cancel()
 
 
 async def _segment(folder: Folder, number: int) -> bytes:
@@ -84,7 +143,9 @@ async def _segment(folder: Folder, number: int) -> bytes:
         raise JournalDamaged(where=where, segment=number, offset=0, reason="the segment is gone") from error
 
 
-def _understand(url: str, data: Mapping[int, bytes], kept: Mapping[int, Segment], sizes: Mapping[int, int]) -> Read | None:
+def _understand(
+    url: str, data: Mapping[int, bytes], kept: Mapping[int, Segment], sizes: Mapping[int, int], snapshot: Snapshot | None
+) -> Read | None:
     """Newest first: only a newer segment knows where an older one ends. None, where that contradicts a kept reading."""
     seals: dict[int, Seal] = {}
     segments: list[Segment] = []
@@ -101,13 +162,14 @@ def _understand(url: str, data: Mapping[int, bytes], kept: Mapping[int, Segment]
             for found in frame.seals:
                 seals.setdefault(found.segment, found)
     segments.reverse()
-    _check_sequence(url, segments, seals)
-    return Read(segments=tuple(segments), seals=seals, sizes={n: len(data[n]) if n in data else sizes[n] for n in (*data, *kept)})
+    _check_sequence(url, segments, seals, snapshot.segment if snapshot is not None else 0)
+    lengths = {n: len(data[n]) if n in data else sizes[n] for n in (*data, *kept)}
+    return Read(segments=tuple(segments), seals=seals, sizes=lengths, snapshot=snapshot)
 
 
-def _check_sequence(url: str, segments: list[Segment], seals: Mapping[int, Seal]) -> None:
+def _check_sequence(url: str, segments: list[Segment], seals: Mapping[int, Seal], start: int) -> None:
     numbers = {segment.header.segment for segment in segments}
-    expected = set(range(1, max(numbers, default=0) + 1)) | set(seals)
+    expected = set(range(start + 1, max(numbers, default=0) + 1)) | {number for number in seals if number > start}
     for number in sorted(expected - numbers):
         where = f"{url}/{segment_key(number)}"
         raise JournalDamaged(where=where, segment=number, offset=0, reason="the segment is gone")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import secrets
-import socket
 from collections.abc import Mapping
 from hashlib import blake2b
 from importlib.metadata import version as installed_version
@@ -23,13 +21,13 @@ from holdfast.errors import (
 from holdfast.folders.protocol import Folder
 from holdfast.frozen import Frozen
 from holdfast.identity import check_name
-from holdfast.journals.writing import boot_id
+from holdfast.journals.writing import Flush
+from holdfast.runs.presence import LEASE_SECONDS
 from holdfast.telling import Observer
 
 Resume = Literal["auto", "never", "must", "restart", "takeover"]
 
 FORMAT: Final = "1.0"
-LOCK: Final = "owner.lock"
 
 _INCARNATION = re.compile(r"\d{6}")
 
@@ -44,6 +42,9 @@ class Options(Frozen):
     custom_context: Mapping[str, str] | None = None
     raw_data_path: str | None = None
     grace: float = 30.0
+    flush: Flush = Flush()
+    lease: float = LEASE_SECONDS
+    allow_unfenced: bool = False
 
 
 class Asked(Frozen):
@@ -137,9 +138,3 @@ def new_name(task: str) -> str:
 
 def slug_of(task: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", task.rpartition(":")[2].rpartition(".")[2] or task).strip("-")[:40] or "run"
-
-
-def who_am_i() -> bytes:
-    """What others are told of the owner of a run."""
-    me = {"host": socket.gethostname(), "pid": os.getpid(), "boot": boot_id(), "started": instant(clock().now()).isoformat()}
-    return to_json(me)

@@ -14,7 +14,7 @@ from holdfast.actions.places import digest_of, digests_of
 from holdfast.actions.values import read_value
 from holdfast.blobs import Blobs
 from holdfast.clocks import clock
-from holdfast.codec import Codec, from_json
+from holdfast.codec import Codec
 from holdfast.contexts import TRACE_KEYS, Context
 from holdfast.errors import (
     HoldfastError,
@@ -23,18 +23,17 @@ from holdfast.errors import (
     InvalidOption,
     ObjectExists,
     ObjectMissing,
-    RunBusy,
     RunExists,
     RunNotFound,
 )
-from holdfast.folders.protocol import Folder, Hold
+from holdfast.folders.fencing import check_fence_once
+from holdfast.folders.protocol import Folder
 from holdfast.frozen import Frozen
 from holdfast.identity import action_name, check_name
+from holdfast.journals.owning import confirm, take_over
 from holdfast.journals.reading import Read, read_journal
-from holdfast.journals.writing import confirm, take_over
 from holdfast.orders import Order
 from holdfast.runs.asked import (
-    LOCK,
     Asked,
     Options,
     check_spelling,
@@ -43,9 +42,10 @@ from holdfast.runs.asked import (
     newest_incarnation,
     read_asked,
     slug_of,
-    who_am_i,
 )
+from holdfast.runs.controls import send_control
 from holdfast.runs.owned import Run
+from holdfast.runs.presence import approach
 from holdfast.states import Fold
 from holdfast.status import Status
 
@@ -72,20 +72,23 @@ async def open_run(order: Order, context: Context, store: Folder, options: Optio
     run_name = options.run_name if options.run_name is not None else new_name(definition.policy.name)
     check_name("run_name", run_name)
     asked_now = _asked(order, context, run_name, options)
+    if not options.allow_unfenced:
+        await check_fence_once(store)
     folder, known, is_new = await _find_or_begin(store, asked_now, options)
     read = await read_journal(folder)
     finished = await _finished(folder, store, known, read, order, codec)
     if finished is not None and await confirm(folder, read, sync=options.sync):
         _log.info("run %r in %s: from record", run_name, store.url)
         return finished
-    hold = await _hold(folder, run_name, options)
+    presence = await approach(folder, run_name, read.newest, force=options.resume == "takeover", lease=options.lease)
     try:
-        journal, read = await take_over(folder, run_name, read, sync=options.sync)
+        journal, read = await take_over(folder, run_name, read, sync=options.sync, flush=options.flush)
     except BaseException:
-        if hold is not None:
-            hold.release()
+        presence.drop()
         raise
-    run = Run(order, context, codec, known, folder, store, journal, read, hold, options)
+    if folder.logs is None and options.resume == "takeover" and read.newest is not None:
+        await send_control(folder, "fenced", read.newest.epoch, segment=journal.epoch)
+    run = Run(order, context, codec, known, folder, store, journal, read, presence, options)
     done = sum(record.status is Status.COMPLETED for record in run.state.actions.values())
     run.announce(store.url, is_new=is_new, recorded=done)
     try:
@@ -217,18 +220,3 @@ async def _finished(folder: Folder, store: Folder, known: Asked, read: Read, ord
     if record is None or not isinstance(asked(record, None, order.definition.policy), Replay):
         return None
     return Finished(await read_value(Blobs(store, sync=True), record, codec))
-
-
-async def _hold(folder: Folder, run_name: str, options: Options) -> Hold | None:
-    """Take the hint that this run has a live owner. Raises: RunBusy."""
-    held = await folder.logs.hold(LOCK, who_am_i())
-    if not isinstance(held, bytes):
-        return held
-    if options.resume == "takeover":
-        return None
-    try:
-        other = from_json(held)
-        host, pid, started = str(other["host"]), int(other["pid"]), str(other["started"])
-    except (ValueError, KeyError, TypeError):  # it is about to write it
-        host, pid, started = "an unknown host", 0, "just now"
-    raise RunBusy(run_name=run_name, pid=pid, host=host, started=started)

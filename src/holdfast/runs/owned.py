@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from holdfast.actions.asking import ask
@@ -25,16 +25,16 @@ from holdfast.errors import (
     StoreError,
 )
 from holdfast.events import AttemptEnded, Event, RunOpened
-from holdfast.folders.protocol import Folder, Hold
+from holdfast.folders.protocol import Folder
 from holdfast.journals.reading import Read
 from holdfast.journals.writing import Journal
 from holdfast.orders import Order
-from holdfast.runs.asked import LOCK, Asked, Options, who_am_i
+from holdfast.runs.asked import Asked, Options
+from holdfast.runs.controls import CONTROLS
+from holdfast.runs.presence import Presence
 from holdfast.states import Fold
 from holdfast.status import Status
 from holdfast.telling import Telling
-
-INBOX_SECONDS: Final = 0.25
 
 _log = logging.getLogger("holdfast")
 _loops: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
@@ -61,7 +61,7 @@ class Run:
         store: Folder,
         journal: Journal,
         read: Read,
-        hold: Hold | None,
+        presence: Presence,
         options: Options,
     ) -> None:
         self.known = known
@@ -88,7 +88,7 @@ class Run:
         self._context = context
         self._codec = codec
         self._journal = journal
-        self._hold = hold
+        self._presence = presence
         self._telling = Telling(options.observers)
         self._over: asyncio.Future[None] = self.runtime.loop.create_future()
         self._main: asyncio.Task[Any] | None = None
@@ -144,6 +144,7 @@ class Run:
                 AttemptEnded(action=record.name, at=now, number=record.number, status=Status.CRASHED, then=Status.CRASHED)
             )  # fmt: skip
         await self.runtime.barrier()
+        await self._presence.begin(self.runtime.epoch)
 
     async def drive(self) -> Any:
         """Run the root to its end, and return its result. Whoever awaits this and is cancelled stops the run.
@@ -222,8 +223,7 @@ class Run:
     def let_go(self) -> None:
         """End an ownership under which nothing was begun, where nothing can be awaited any more."""
         self._journal.abandon()
-        if self._hold is not None:
-            self._hold.release()
+        self._presence.drop()
 
     async def _close_all(self) -> None:
         try:
@@ -234,8 +234,7 @@ class Run:
         except StoreError as error:  # every outcome that somebody was given is durable: only notes are lost
             _log.warning("run %r: its last notes could not be written: %s", self.runtime.run_name, error)
         finally:
-            if self._hold is not None:
-                self._hold.release()
+            await self._presence.end()
             await self.runtime.engine.aclose()
             await self._telling.aclose()
 
@@ -279,29 +278,23 @@ class Run:
     async def _watch_inbox(self) -> None:
         """Look now and then whether another owner took over, and for what others asked of this one."""
         while self.runtime.stop is None and self.runtime.lost is None:
-            await asyncio.sleep(INBOX_SECONDS)
+            await asyncio.sleep(self._presence.interval)
             try:
                 await self._journal.look()
-                if self._hold is None:
-                    await self._take_hold()
-                for entry in await self.folder.list("inbox/_control"):
+                await self._presence.renew()
+                for entry in await self.folder.list(CONTROLS):
                     if entry.name not in self._seen:
                         self._seen.add(entry.name)
-                        self._obey(from_json(await self.folder.get(f"inbox/_control/{entry.name}")))
+                        self._obey(from_json(await self.folder.get(f"{CONTROLS}/{entry.name}")))
             except (StoreError, ValueError) as error:  # also what is no control at all: one bad file must not end the watch
                 _log.warning("run %r: the inbox can't be read just now: %s", self.runtime.run_name, error)
-            except RunFenced as error:
-                self._lose(error)
-
-    async def _take_hold(self) -> None:
-        """Say that this run has a live owner, as soon as the fenced one no longer does."""
-        held = await self.folder.logs.hold(LOCK, who_am_i())
-        self._hold = None if isinstance(held, bytes) else held
 
     def _obey(self, control: object) -> None:
         if not isinstance(control, dict) or control.get("epoch") != self.runtime.epoch:
             return
         if control.get("verb") == "stop":
             self.request(StopRequest(Status.STOPPED, "stop was asked for"))
+        elif control.get("verb") == "fenced":
+            self._journal.lose(RunFenced(run_name=self.runtime.run_name, segment=int(control.get("segment", 0))))
         elif control.get("verb") == "cancel":
             self.request(StopRequest(Status.CANCELLED, "cancel was asked for"))

@@ -32,6 +32,8 @@ class Clock(clocks.Clock):
             sleepers. What threads and disks do takes no virtual time, and is not waited for.
     """
 
+    is_real: bool = False
+
     def __init__(self, start: datetime = datetime(2030, 1, 1, tzinfo=UTC), *, jumps: bool = True) -> None:
         self._start = self._now = start.timestamp()
         self._jumps = jumps
@@ -109,6 +111,7 @@ class _Impatient(clocks.Clock):
 
     def __init__(self, before: clocks.Clock) -> None:
         self._before = before
+        self.is_real = before.is_real
 
     def now(self) -> float:
         return self._before.now()
