@@ -472,7 +472,7 @@ def test_the_last_frame_of_the_newest_segment_alone_may_be_torn() -> None:
         disk = MemoryDisk()
         await three_segments(disk)
         path = f"/run/{segment_key(3)}"
-        cut(disk, path, disk.size(path) - 1)
+        cut(disk, path, disk.stat(path).size - 1)
         assert (await read(folder_on(disk)))[-1] == "2.1"
         journal, _ = await own(folder_on(disk))
         await journal.commit(note("new"))
