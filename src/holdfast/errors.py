@@ -41,6 +41,7 @@ pickles, and says what to do. Each derives also from the builtin that people alr
         ├── StoreUnavailable, StoreFull
         ├── StorePermission                (PermissionError)
         ├── StoreInvalid, StoreUnfenced    (ValueError)
+        ├── WrongKey, StoreEncrypted, NotEncrypted
         ├── JournalDamaged, JournalTooNew
         └── CheckpointCorrupt, BlobCorrupt
 
@@ -472,6 +473,31 @@ class StoreUnfenced(StoreError):
     template = "{where}: {reason}; choose another store, or pass allow_unfenced=True and make sure that only one process uses it"
     where: str
     reason: str
+
+
+class WrongKey(StoreError):
+    """It is encrypted with another key than those that were given. Keys are named by their ids."""
+
+    template = "{where}: {reason}; open the store with the key that it was written with, and while keys change with both: (new, old)"
+    where: str
+    reason: str
+
+
+class StoreEncrypted(StoreError):
+    """It is encrypted, and no key was given."""
+
+    template = "{where} is encrypted; open the store with its key: Store(..., encryption_key=...), or $HOLDFAST_ENCRYPTION_KEY"
+    where: str
+
+
+class NotEncrypted(StoreError):
+    """A key was given, and this was written without one."""
+
+    template = (
+        "{where} is not encrypted (or its beginning is overwritten), and the store was opened with a key; "
+        "open it without, or take another folder for what is to be encrypted"
+    )
+    where: str
 
 
 class JournalDamaged(StoreError):
