@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,25 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _MEMORY_ROOT = "/store"
 
 
-def open_folder(url: str | os.PathLike[str], **options: Any) -> Folder:
+def open_folder(url: str | os.PathLike[str], *, encryption_key: object = None, **options: Any) -> Folder:
     """Open the folder that a store lives in. Nothing is read or created yet.
 
     Args:
         url: a path, a `file:` URL, `memory:` or `memory://name` (within one process the same disk each time).
+        encryption_key: what `sealing.Keys` takes; by default `$HOLDFAST_ENCRYPTION_KEY`, and without that nothing is encrypted.
         options: what the kind of place takes beside its URL; paths and `memory:` take nothing.
 
     Raises:
         StoreInvalid: for what can't be a store, or can't be one in this version.
-        InvalidOption: for an option that nobody reads.
+        InvalidOption: for an option that nobody reads, or that can't have that value.
+        MissingExtra: it needs a package that is not installed.
     """
+    folder = _open(url, options)
+    key = encryption_key if encryption_key is not None else os.environ.get("HOLDFAST_ENCRYPTION_KEY") or None
+    return folder if key is None else import_module("holdfast.folders.encrypted").EncryptedFolder(folder, key)
+
+
+def _open(url: str | os.PathLike[str], options: Mapping[str, Any]) -> Folder:
     given: Any = url  # whatever an untyped caller gives
     text = os.fspath(given) if isinstance(given, os.PathLike) else given
     if not isinstance(text, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import re
 import secrets
@@ -16,9 +17,12 @@ from holdfast.errors import (
     InvalidName,
     JournalDamaged,
     JournalTooNew,
+    ObjectMissing,
     RunNotFound,
+    StoreEncrypted,
 )
 from holdfast.folders.protocol import Folder
+from holdfast.folders.sealing import is_sealed
 from holdfast.frozen import Frozen
 from holdfast.identity import check_name
 from holdfast.journals.writing import Flush
@@ -85,8 +89,10 @@ def _check(body: bytes) -> bytes:
 
 
 async def read_asked(incarnation: Folder) -> Asked:
-    """Read run.json. Raises: ObjectMissing, JournalDamaged, JournalTooNew."""
+    """Read run.json. Raises: ObjectMissing, JournalDamaged, JournalTooNew; StoreEncrypted, NotEncrypted, WrongKey."""
     data, where = await incarnation.get("run.json"), f"{incarnation.url}/run.json"
+    if is_sealed(data):
+        raise StoreEncrypted(where=where)
     try:
         record = from_json(data)
         found = str(record["holdfast"])
@@ -124,11 +130,21 @@ async def newest_incarnation(store: Folder, run_name: str) -> Folder:
     raise RunNotFound(run_name=run_name, store=store.url)
 
 
-async def check_spelling(store: Folder, run_name: str) -> None:
-    """Names that differ in case alone are one name on some stores, so they are refused on all."""
-    for entry in await store.list("runs"):
-        if entry.name != run_name and entry.name.lower() == run_name.lower():
-            raise InvalidName(kind="run_name", name=run_name, reason=f"there is a run {entry.name!r}, which differs in case alone")
+async def check_beginning(store: Folder, run_name: str) -> None:
+    """Whether a new run may begin here under this name.
+
+    Names that differ in case alone are one name on some stores, so they are refused on all. And a store has one set of keys, since its
+    runs share blobs: so one that is there already has to be readable with ours, or with none.
+
+    Raises: InvalidName; StoreEncrypted, NotEncrypted, WrongKey; StoreError.
+    """
+    names = [entry.name for entry in await store.list("runs")]
+    for name in names:
+        if name != run_name and name.lower() == run_name.lower():
+            raise InvalidName(kind="run_name", name=run_name, reason=f"there is a run {name!r}, which differs in case alone")
+    for name in names[-1:]:
+        with contextlib.suppress(InvalidName, RunNotFound, ObjectMissing, JournalDamaged, JournalTooNew):  # it is not ours to complain
+            await read_asked(await newest_incarnation(store, name))
 
 
 def new_name(task: str) -> str:

@@ -36,7 +36,7 @@ from holdfast.orders import Order
 from holdfast.runs.asked import (
     Asked,
     Options,
-    check_spelling,
+    check_beginning,
     incarnations,
     new_name,
     newest_incarnation,
@@ -164,7 +164,7 @@ async def _find_or_begin(store: Folder, wanted: Asked, options: Options) -> tupl
     else:
         if resume == "must":
             raise RunNotFound(run_name=run_name, store=store.url)
-        await check_spelling(store, run_name)
+        await check_beginning(store, run_name)
     number = f"{int(numbers[-1]) + 1 if numbers else 0:06}"
     folder = store.child(f"runs/{run_name}/{number}")
     try:
