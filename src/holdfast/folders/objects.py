@@ -15,14 +15,15 @@ import contextlib
 import copy
 import os
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeAlias, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
+from functools import partial
+from typing import Final, Protocol, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
 from holdfast.clocks import clock
 from holdfast.errors import (
-    MissingExtra,
+    Misuse,
     ObjectExists,
     ObjectMissing,
     StoreError,
@@ -33,11 +34,17 @@ from holdfast.errors import (
 )
 from holdfast.folders.names import check_key
 from holdfast.folders.patience import Pace, Patience, wait_before
-from holdfast.folders.protocol import Bucket, Entry, Logs, Trouble
+from holdfast.folders.protocol import Bucket, Entry, Logs, Page, Trouble
+from holdfast.folders.secrets import without
 from holdfast.folders.threads import to_end
 
 T = TypeVar("T")
 Opener: TypeAlias = Callable[[], Awaitable[Bucket]]
+
+
+class _PageOf(Protocol):
+    def __call__(self, bucket: Bucket, more: str | None) -> Awaitable[Page]: ...
+
 
 #: How many objects are named in one request to delete them.
 AT_ONCE: Final = 500
@@ -52,14 +59,31 @@ class ObjectFolder:
         url: What to call it in messages; no secrets.
         patience: When to ask again.
         unfenced: Why its creates are not exclusive, where that is known.
+        secrets: What no message may quote, whatever a client says.
+        place: Equal for all folders that lie in the same bucket of the same server; None where nobody knows.
     """
 
-    def __init__(self, opener: Opener, prefix: str, url: str, *, patience: Patience | None = None, unfenced: str | None = None) -> None:
+    url: str
+    place: Hashable
+
+    def __init__(
+        self,
+        opener: Opener,
+        prefix: str,
+        url: str,
+        *,
+        patience: Patience | None = None,
+        unfenced: str | None = None,
+        secrets: Sequence[str] = (),
+        place: Hashable = None,
+    ) -> None:
         self.url = url
+        self.place = place
         self._prefix = prefix
         self._patience = patience if patience is not None else Patience()
         self._unfenced = unfenced
-        self._clients = _Clients(opener)
+        self._secrets = tuple(secrets)
+        self._clients = _Clients(opener, self._secrets)
 
     @property
     def logs(self) -> Logs | None:
@@ -117,25 +141,28 @@ class ObjectFolder:
 
     async def list(self, prefix: str) -> Sequence[Entry]:
         name = self._below(prefix)
-        try:
-            found = await self._ask(prefix, lambda bucket: bucket.list(name), size=0)
-        except ObjectMissing:
-            return ()
-        return tuple(sorted(found, key=lambda entry: entry.name))
+        return await self._pages(prefix, lambda bucket, more: bucket.list(name, more))
 
     async def walk(self, prefix: str) -> Sequence[Entry]:
         name = self._below(prefix)
-        try:
-            found = await self._ask(prefix, lambda bucket: bucket.walk(name), size=0)
-        except ObjectMissing:
-            return ()
-        return tuple(sorted(found, key=lambda entry: entry.name))
+        return await self._pages(prefix, lambda bucket, more: bucket.walk(name, more))
 
     async def aclose(self) -> None:
         """Close the clients of every loop. A later operation opens one again."""
         await self._clients.aclose()
 
     # asking
+
+    async def _pages(self, key: str, page_of: _PageOf) -> Sequence[Entry]:
+        try:
+            page = await self._ask(key, lambda bucket: page_of(bucket, None), size=0)
+        except ObjectMissing:
+            return ()
+        found = [*page.entries]
+        while page.more is not None:
+            page = await self._ask(key, partial(page_of, more=page.more), size=0)
+            found += page.entries
+        return tuple(sorted(found, key=lambda entry: entry.name))
 
     async def _delete(self, key: str, names: Sequence[str]) -> None:
         with contextlib.suppress(ObjectMissing):
@@ -171,10 +198,10 @@ class ObjectFolder:
                 pace.was_throttled()
             wait = wait_before(self._patience, trouble, tries, clock().monotonic() - began, random.random())
             if wait is None or hurried.is_set():
-                raise _said(trouble, where, cause, tries) from cause
+                raise _said(trouble, where, without(self._secrets, cause), tries) from cause
             await clock().sleep(wait)
             if hurried.is_set():
-                raise _said(trouble, where, cause, tries) from cause
+                raise _said(trouble, where, without(self._secrets, cause), tries) from cause
 
     # names
 
@@ -194,18 +221,41 @@ class _Client:
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
         self.pace = Pace()
+        self._open = _until_closed(bucket)
+
+    async def begin(self) -> Self:
+        await anext(self._open)
+        return self
+
+    async def aclose(self) -> None:
+        await self._open.aclose()
+
+
+async def _until_closed(bucket: Bucket) -> AsyncGenerator[None]:
+    """Lives as long as the bucket is open. A loop ends its generators before it closes, and those that nobody refers to any more: so
+    sockets are closed on the loop that they belong to, also where nobody called `aclose`."""
+    try:
+        yield
+    finally:
+        await bucket.aclose()
+
+
+#: What a forked child got from its parent: sockets that are not its own, and that it must neither use nor close.
+_inherited: list[object] = []
 
 
 class _Clients:
     """The clients of all loops that ask a folder or a child of it."""
 
-    def __init__(self, opener: Opener) -> None:
+    def __init__(self, opener: Opener, secrets: Sequence[str]) -> None:
         self._opener = opener
+        self._secrets = secrets
         self._pid = os.getpid()
         self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[_Client]] = WeakKeyDictionary()
 
     async def of_this_loop(self, where: str) -> _Client:
-        if self._pid != os.getpid():  # sockets and locks of the parent are not ours
+        if self._pid != os.getpid():
+            _inherited.append(dict(self._open))
             self._open, self._pid = WeakKeyDictionary(), os.getpid()
         loop = asyncio.get_running_loop()
         opening = self._open.get(loop)
@@ -213,13 +263,13 @@ class _Clients:
             opening = self._open[loop] = asyncio.ensure_future(self._new())
         try:
             return await asyncio.shield(opening)
-        except (StoreError, MissingExtra):
+        except (StoreError, Misuse):
             raise
         except Exception as error:
-            raise StoreInvalid(where=where, reason=f"its client can't be made: {error}") from error
+            raise StoreInvalid(where=where, reason=f"its client can't be made ({without(self._secrets, error)})") from error
 
     async def _new(self) -> _Client:
-        return _Client(await self._opener())
+        return await _Client(await self._opener()).begin()
 
     async def aclose(self) -> None:
         if self._pid != os.getpid():
@@ -230,16 +280,15 @@ class _Clients:
             if not opening.done() or opening.cancelled() or opening.exception() is not None:
                 opening.cancel()
             elif loop is here:
-                await opening.result().bucket.aclose()
+                await opening.result().aclose()
             elif loop.is_running():
                 with contextlib.suppress(RuntimeError):  # it ended in this very moment, and its sockets with it
-                    closing = asyncio.run_coroutine_threadsafe(opening.result().bucket.aclose(), loop)
+                    closing = asyncio.run_coroutine_threadsafe(opening.result().aclose(), loop)
                     await asyncio.wrap_future(closing)
 
 
-def _said(trouble: Trouble, where: str, error: Exception, tries: int) -> StoreError:
+def _said(trouble: Trouble, where: str, said: str, tries: int) -> StoreError:
     """Our words for a foreign error."""
-    said = f"{type(error).__name__}: {error}".strip()[:300]
     match trouble:
         case Trouble.MISSING:
             return ObjectMissing(where=where)

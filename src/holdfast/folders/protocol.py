@@ -213,6 +213,18 @@ class Trouble(Enum):
     WRONG = "asking again will not help"
 
 
+class Page(Frozen):
+    """A part of a listing.
+
+    Attributes:
+        entries: What was found, in any order.
+        more: What to ask on with, by any client of the place; None after the last part.
+    """
+
+    entries: Sequence[Entry]
+    more: str | None = None
+
+
 class Bucket(Protocol):
     """The primitive operations that an `ObjectFolder` is made of: whole objects under flat names, on one event loop.
 
@@ -243,12 +255,15 @@ class Bucket(Protocol):
         """Rewrite the object in the place itself, so that its time of modification moves on; get and put it where that can't be had."""
         ...
 
-    async def list(self, prefix: str) -> Sequence[Entry]:
-        """Objects and folders one level below `prefix`, from the place itself and no cache. Absence is empty, or raises."""
+    async def list(self, prefix: str, more: str | None = None) -> Page:
+        """Objects and folders one level below `prefix`, from the place itself and no cache. Absence is empty, or raises.
+
+        A long listing comes in pages, each of them one try: `more` is what the page before told.
+        """
         ...
 
-    async def walk(self, prefix: str) -> Sequence[Entry]:
-        """All objects below `prefix`, named relative to it."""
+    async def walk(self, prefix: str, more: str | None = None) -> Page:
+        """All objects below `prefix`, named relative to it; in pages, as `list`."""
         ...
 
     def trouble(self, error: Exception) -> Trouble:

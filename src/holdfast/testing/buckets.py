@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from holdfast.clocks import clock
 from holdfast.folders.objects import ObjectFolder
 from holdfast.folders.patience import Patience
-from holdfast.folders.protocol import Bucket, Entry, Trouble
+from holdfast.folders.protocol import Bucket, Entry, Page, Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,19 @@ class MemoryBucket:
     """A bucket of one process. What has been asked of it is counted in `requests`, by verb."""
 
     unfenced: str | None = None
+    page_size: int = 1000
+    objects: dict[str, _Object]
+    requests: dict[str, int]
 
     def __init__(self) -> None:
-        self.objects: dict[str, _Object] = {}
-        self.requests: dict[str, int] = {}
+        self.objects = {}
+        self.requests = {}
+
+    def copy(self) -> MemoryBucket:
+        """The same objects in a bucket of their own."""
+        twin = MemoryBucket()
+        twin.objects = dict(self.objects)
+        return twin
 
     async def get(self, name: str) -> bytes:
         self._count("get")
@@ -54,22 +63,23 @@ class MemoryBucket:
         self._count("touch")
         self.objects[name] = _Object(self._object(name).data, clock().now())
 
-    async def list(self, prefix: str) -> Sequence[Entry]:
+    async def list(self, prefix: str, more: str | None = None) -> Page:
         self._count("list")
         found: dict[str, Entry] = {}
-        for name, each in self.objects.items():
+        for name, each in list(self.objects.items()):
             if name.startswith(prefix):
                 head, slash, _ = name[len(prefix) :].partition("/")
                 found.setdefault(head, Entry(head, True, 0) if slash else Entry(head, False, len(each.data), each.modified))
-        return list(found.values())
+        return self._page(list(found.values()), more)
 
-    async def walk(self, prefix: str) -> Sequence[Entry]:
+    async def walk(self, prefix: str, more: str | None = None) -> Page:
         self._count("walk")
-        return [
+        found = [
             Entry(name[len(prefix) :], False, len(each.data), each.modified)
-            for name, each in self.objects.items()
+            for name, each in list(self.objects.items())
             if name.startswith(prefix)
         ]
+        return self._page(found, more)
 
     def trouble(self, error: Exception) -> Trouble:
         if isinstance(error, FileNotFoundError):
@@ -78,6 +88,12 @@ class MemoryBucket:
 
     async def aclose(self) -> None:
         """Nothing is open."""
+
+    def _page(self, found: Sequence[Entry], more: str | None) -> Page:
+        """What comes after the name `more`, up to `page_size` entries."""
+        rest = sorted((entry for entry in found if more is None or entry.name > more), key=lambda entry: entry.name)
+        page = rest[: self.page_size]
+        return Page(page, page[-1].name if len(rest) > len(page) else None)
 
     def _object(self, name: str) -> _Object:
         if name not in self.objects:
