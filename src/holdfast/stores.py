@@ -15,7 +15,7 @@ from holdfast.folders.opening import open_folder
 from holdfast.folders.protocol import Folder
 from holdfast.journals.owning import take_over
 from holdfast.journals.reading import Read, read_journal
-from holdfast.journals.writing import GROUP_BYTES, LINGER_SECONDS, Flush
+from holdfast.journals.writing import GROUP_BYTES, Flush
 from holdfast.retries import Seconds, to_seconds
 from holdfast.runs.asked import Asked, newest_incarnation, read_asked
 from holdfast.runs.controls import send_control
@@ -33,7 +33,8 @@ class Store:
     Args:
         url: A path or a URL (`s3://bucket/folder`, `gs:`, `abfs:`, `file:`, `memory:`, any that fsspec knows); by default
             `$HOLDFAST_STORE`, else `.holdfast` in the working directory.
-        flush_interval: Seconds that an event waits at most to be on its way, where nobody waits for it.
+        flush_interval: Seconds that an event waits at most to be on its way, where nobody waits for it; by default 0.1 on a disk, and 1
+            in an object store, where each group of events is a request.
         flush_size: Bytes of events that are written at one time, at most.
         lease: Seconds without a sign of life, after which a run in an object store counts as without an owner.
         options: What the kind of store takes: storage options of its file system, `client`, `deadline`, `encryption_key`.
@@ -48,20 +49,20 @@ class Store:
         self,
         url: str | os.PathLike[str] | None = None,
         *,
-        flush_interval: Seconds = LINGER_SECONDS,
+        flush_interval: Seconds | None = None,
         flush_size: int = GROUP_BYTES,
         lease: Seconds = LEASE_SECONDS,
         **options: Any,
     ) -> None:
-        self.flush: Flush = _flush(flush_interval, flush_size)
         self.lease: float = to_seconds("lease", lease)
         self.folder: Folder = open_folder(url if url is not None else os.environ.get("HOLDFAST_STORE") or ".holdfast", **options)
+        self.flush: Flush = _flush(flush_interval, flush_size, self.folder)
 
     @classmethod
     def on(cls, folder: Folder, *, lease: Seconds = LEASE_SECONDS) -> Self:
         """A store on a `Folder` that is open already: for tests (`holdfast.testing.memory_store`), and for adapters."""
         store = cls.__new__(cls)
-        store.flush, store.lease, store.folder = Flush(), to_seconds("lease", lease), folder
+        store.flush, store.lease, store.folder = _flush(None, GROUP_BYTES, folder), to_seconds("lease", lease), folder
         return store
 
     def __repr__(self) -> str:
@@ -201,8 +202,9 @@ def _cancelling(read: Read, asked: Asked) -> Iterator[Event]:
             yield ActionEnded(action=record.name, at=now, then=Status.CANCELLED)
 
 
-def _flush(interval: Seconds, size: Any) -> Flush:
+def _flush(interval: Seconds | None, size: Any, folder: Folder) -> Flush:
     """Raises: InvalidOption."""
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise InvalidOption(option="flush_size", value=size, reason="give a whole number of bytes, at least 1")
-    return Flush(to_seconds("flush_interval", interval, allow_zero=True), size)
+    seconds = None if interval is None else to_seconds("flush_interval", interval, allow_zero=True)
+    return Flush.of(seconds, size, is_disk=folder.logs is not None)

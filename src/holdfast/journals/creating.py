@@ -61,6 +61,7 @@ class ObjectPen:
         self._folder = folder
         self._run_name = run_name
         self._header = header
+        self._frames = 1 if folder.unfenced is None else None  # what may be torn is read as such
         self._seals = tuple(seals)
         self._counted_at = began if began is not None else clock().monotonic()  # when the creation of the last that counted began
         self._snapped = (snapshot.segment, len(snapshot.body)) if snapshot is not None else (0, 0)  # the newest one, and its bytes
@@ -82,7 +83,7 @@ class ObjectPen:
 
     async def _write(self, lines: list[bytes], done: Callable[[BaseException | None], None]) -> None:
         try:
-            header = replace(self._header, segment=self._header.segment + 1, previous=self._header.segment, frames=1)
+            header = replace(self._header, segment=self._header.segment + 1, previous=self._header.segment, frames=self._frames)
             line = header.to_line()
             body, digest = frame(0, header_digest(line), lines, self._seals)
             await self._create(header.segment, line + body)

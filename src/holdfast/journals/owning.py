@@ -84,7 +84,7 @@ async def take_over(folder: Folder, run_name: str, known: Read, *, sync: bool, f
     )
     if folder.logs is not None:
         return await _take_over_logs(folder, run_name, header, known, sync, flush)
-    return await _take_over_objects(folder, run_name, replace(header, frames=0), known, flush)
+    return await _take_over_objects(folder, run_name, replace(header, frames=0 if folder.unfenced is None else None), known, flush)
 
 
 async def _take_over_logs(

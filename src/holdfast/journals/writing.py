@@ -16,7 +16,9 @@ from holdfast.errors import RunFenced, RunStopped
 from holdfast.events import Event, encode_event
 from holdfast.frozen import Frozen
 
+#: Where a group is a frame in a file, and where it is an object, which costs a request.
 LINGER_SECONDS: Final = 0.1
+OBJECT_LINGER_SECONDS: Final = 1.0
 GROUP_BYTES: Final = 8 << 20
 
 
@@ -30,6 +32,12 @@ class Flush(Frozen):
 
     interval: float = LINGER_SECONDS
     size: int = GROUP_BYTES
+
+    @classmethod
+    def of(cls, interval: float | None, size: int, *, is_disk: bool) -> Flush:
+        """What was asked for, or what suits the place."""
+        usual = LINGER_SECONDS if is_disk else OBJECT_LINGER_SECONDS
+        return cls(interval if interval is not None else usual, size)
 
 
 class Pen(Protocol):

@@ -172,7 +172,9 @@ class Beating:
         self._stop()
         if self._beating is not None:
             await asyncio.wait({self._beating})
-        await self._put(ended=True)
+        with contextlib.suppress(TimeoutError):  # a store that does not answer keeps nobody from ending
+            async with asyncio.timeout(self.interval):
+                await self._put(ended=True)
 
     async def _put(self, *, ended: bool = False) -> None:
         self._count += 1
