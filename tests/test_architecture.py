@@ -28,7 +28,9 @@ _FLOORS = """
     frozen errors status identity rounds retries progress costs
     clocks limits bridge deferred
     codec events telling states
-    folders.protocol folders.names folders.threads folders.patience folders.disk folders.memory folders.local folders.objects folders.sealing folders.encrypted folders.opening folders
+    folders.protocol folders.names folders.threads folders.patience folders.secrets folders.troubles folders.addresses
+    folders.storage_options folders.disk folders.memory folders.local folders.objects folders.fencing
+    folders.s3 folders.gcs folders.azure folders.anywhere folders.obstore folders.sealing folders.encrypted folders.opening folders
     blobs
     journals.frames journals.snapshots journals.reading journals.writing journals.appending journals.creating journals.owning journals
     checkpoints
