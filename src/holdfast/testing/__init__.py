@@ -7,21 +7,34 @@ pass (`holdfast.testing.conformance_folders`).
 
 from holdfast.folders.memory import MemoryDisk
 from holdfast.testing.bodies import task_context
+from holdfast.testing.bucket_crashes import CrashBucket, Wire
+from holdfast.testing.bucket_faults import Fault, FaultyBucket
+from holdfast.testing.buckets import MemoryBucket
 from holdfast.testing.clocks import Clock, no_backoff
 from holdfast.testing.crashes import Crash, Entry, Ledger, Survival, crash_at, crash_everywhere, power_cuts
-from holdfast.testing.faults import CrashDisk, FullDisk, SimulatedCrash, cut, flip_byte
-from holdfast.testing.stores import memory_store
+from holdfast.testing.faults import CrashDisk, FullDisk, cut, flip_byte
+from holdfast.testing.lives import SimulatedCrash
+from holdfast.testing.loops import Deadlock, Shuffled, run_shuffled, shuffled
+from holdfast.testing.stores import bucket_store, memory_store
 
 __all__ = [
     "Clock",
     "Crash",
+    "CrashBucket",
     "CrashDisk",
+    "Deadlock",
     "Entry",
+    "Fault",
+    "FaultyBucket",
     "FullDisk",
     "Ledger",
+    "MemoryBucket",
     "MemoryDisk",
+    "Shuffled",
     "SimulatedCrash",
     "Survival",
+    "Wire",
+    "bucket_store",
     "crash_at",
     "crash_everywhere",
     "cut",
@@ -29,5 +42,7 @@ __all__ = [
     "memory_store",
     "no_backoff",
     "power_cuts",
+    "run_shuffled",
+    "shuffled",
     "task_context",
 ]

@@ -22,7 +22,8 @@ from holdfast.launch import RunOptions, run
 from holdfast.stores import Store
 from holdfast.tasks import Call
 from holdfast.testing.clocks import no_backoff
-from holdfast.testing.faults import CrashDisk, SimulatedCrash, When
+from holdfast.testing.faults import CrashDisk
+from holdfast.testing.lives import SimulatedCrash, When
 from holdfast.testing.stores import memory_store
 
 R = TypeVar("R")

@@ -1,7 +1,7 @@
 """Disks that fail when they are told to: a process killed at any operation, no space left, bytes that changed.
 
 They wrap any `Disk`. What a test proves over one of them holds for the real thing, because the rules of writing stand in `LocalFolder`,
-above all of them. A killed process is not an error that code could handle: `SimulatedCrash` is no `Exception`, and nothing works after it.
+above all of them.
 """
 
 from __future__ import annotations
@@ -9,22 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import threading
-from collections.abc import Callable, Generator, Sequence
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Sequence
 
 from holdfast.folders.memory import MemoryDisk
 from holdfast.folders.protocol import Disk, Entry, FileOnDisk, Hold
-
-When = Literal["before", "after", "torn"]
-
-_RANDOM_NAME = re.compile(r"\.tmp-[0-9a-f]+")
-
-
-class SimulatedCrash(BaseException):
-    """The process was killed here."""
+from holdfast.testing.lives import Life, When
+from holdfast.testing.lives import SimulatedCrash as SimulatedCrash  # found here, too, by those who look beside CrashDisk
 
 
 class CrashDisk:
@@ -38,186 +29,130 @@ class CrashDisk:
     After the crash each operation raises `SimulatedCrash`, and no lock is held any more.
     """
 
-    def __init__(self, inner: Disk, *, at: int | None = None, when: When = "before", on_crash: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, inner: Disk, *, at: int | None = None, when: When = "before") -> None:
         self._inner = inner
-        self._process = _Process(at, when)
+        self._life = Life(at, when)
 
     @property
     def operations(self) -> list[str]:
         """What was begun, in order."""
-        return self._process.operations
+        return self._life.operations
 
     @property
     def crashed(self) -> bool:
-        return self._process.crashed
+        return self._life.crashed
 
     def when_crashed(self, callback: Callable[[], None]) -> None:
         """Have `callback` called in the moment of death, in whichever thread that is."""
-        self._process.on_crash = callback
+        self._life.on_crash = callback
 
     def alive(self) -> contextlib.AbstractContextManager[None]:
         """A block in which the process does not die. Raises SimulatedCrash, where it has."""
-        return self._process.alive()
+        return self._life.alive()
 
     def read(self, path: str) -> bytes:
-        with self._process.alive():
+        with self._life.alive():
             return self._inner.read(path)
 
     def write_new(self, path: str, data: bytes) -> FileOnDisk:
-        with self._process.step("write_new", path, torn=lambda: self._inner.write_new(path, data[: len(data) // 2]).close()):
+        with self._life.step("write_new", path, torn=lambda: self._inner.write_new(path, data[: len(data) // 2]).close()):
             return self._handle(path, self._inner.write_new(path, data))
 
     def open_append(self, path: str) -> FileOnDisk:
-        with self._process.alive():
+        with self._life.alive():
             return self._handle(path, self._inner.open_append(path))
 
     def link(self, source: str, target: str) -> None:
-        with self._process.step("link", target):
+        with self._life.step("link", target):
             self._inner.link(source, target)
 
     def rename(self, source: str, target: str) -> None:
-        with self._process.step("rename", target):
+        with self._life.step("rename", target):
             self._inner.rename(source, target)
 
     def unlink(self, path: str) -> None:
-        with self._process.step("unlink", path):
+        with self._life.step("unlink", path):
             self._inner.unlink(path)
 
     def make_folder(self, path: str) -> None:
-        with self._process.step("make_folder", path):
+        with self._life.step("make_folder", path):
             self._inner.make_folder(path)
 
     def remove_folder(self, path: str) -> None:
-        with self._process.step("remove_folder", path):
+        with self._life.step("remove_folder", path):
             self._inner.remove_folder(path)
 
     def sync_folder(self, path: str) -> None:
-        with self._process.step("sync_folder", path):
+        with self._life.step("sync_folder", path):
             self._inner.sync_folder(path)
 
     def scan(self, path: str) -> Sequence[Entry]:
-        with self._process.alive():
+        with self._life.alive():
             return self._inner.scan(path)
 
     def exists(self, path: str) -> bool:
-        with self._process.alive():
+        with self._life.alive():
             return self._inner.exists(path)
 
     def stat(self, path: str) -> Entry:
-        with self._process.alive():
+        with self._life.alive():
             return self._inner.stat(path)
 
     def touch(self, path: str) -> None:
-        with self._process.step("touch", path):
+        with self._life.step("touch", path):
             self._inner.touch(path)
 
     def lock(self, path: str, who: bytes) -> Hold | bytes:
-        with self._process.alive():
+        with self._life.alive():
             found = self._inner.lock(path, who)
             if isinstance(found, bytes):
                 return found
-            hold = _MortalHold(self._process)
-            self._process.opened[hold] = found.release
+            hold = _MortalHold(self._life)
+            self._life.opened[hold] = found.release
             return hold
 
     def lock_owner(self, path: str) -> bytes | None:
-        with self._process.alive():
+        with self._life.alive():
             return self._inner.lock_owner(path)
 
     def _handle(self, path: str, file: FileOnDisk) -> FileOnDisk:
-        mortal = _MortalFile(self._process, path, file)
-        self._process.opened[mortal] = file.close
+        mortal = _MortalFile(self._life, path, file)
+        self._life.opened[mortal] = file.close
         return mortal
-
-
-class _Process:
-    """A life that ends at a chosen step. One step at a time: nothing else is under way in the moment of death."""
-
-    def __init__(self, at: int | None, when: When) -> None:
-        self.operations: list[str] = []
-        self.crashed = False
-        self.opened: dict[object, Callable[[], None]] = {}  # what the kernel ends when the process ends
-        self._at = at
-        self._when: When = when
-        self.on_crash: Callable[[], None] = lambda: None
-        self._one_at_a_time = threading.RLock()
-
-    @contextlib.contextmanager
-    def alive(self) -> Generator[None]:
-        with self._one_at_a_time:
-            if self.crashed:
-                raise SimulatedCrash
-            yield
-
-    @contextlib.contextmanager
-    def step(self, verb: str, path: str, torn: Callable[[], None] | None = None) -> Generator[None]:
-        """One operation that changes something. `torn` does half of it."""
-        with self._one_at_a_time:
-            crash = self.begin(verb, path)
-            if crash == "torn" and torn is not None:
-                with contextlib.suppress(OSError):  # nothing to do half of
-                    torn()
-            if crash in ("before", "torn"):
-                raise self.kill()
-            try:
-                yield
-            finally:  # also where it failed
-                if crash == "after":
-                    raise self.kill()
-
-    def begin(self, verb: str, path: str) -> When | None:
-        with self.alive():
-            self.operations.append(f"{verb} {_RANDOM_NAME.sub('.tmp-*', path.lstrip('/'))}")
-            return self._when if len(self.operations) == self._at else None
-
-    def end(self, opened: object) -> None:
-        """Let go of something. After death that was done already, and nobody is there to see it."""
-        with self._one_at_a_time:
-            if (let_go := self.opened.pop(opened, None)) is not None:
-                let_go()
-
-    def kill(self) -> SimulatedCrash:
-        with self._one_at_a_time:
-            self.crashed = True
-            for end in self.opened.values():
-                end()
-            self.opened.clear()
-            self.on_crash()
-            return SimulatedCrash(self.operations[-1])
 
 
 class _MortalFile:
     """An open file of a process that can be killed."""
 
-    def __init__(self, process: _Process, path: str, file: FileOnDisk) -> None:
-        self._process = process
+    def __init__(self, life: Life, path: str, file: FileOnDisk) -> None:
+        self._life = life
         self._path = path
         self._file = file
 
     def append(self, data: bytes) -> None:
-        with self._process.step("append", self._path, torn=lambda: self._file.append(data[: len(data) // 2])):
+        with self._life.step("append", self._path, torn=lambda: self._file.append(data[: len(data) // 2])):
             self._file.append(data)
 
     def sync(self) -> None:
-        with self._process.step("sync", self._path):
+        with self._life.step("sync", self._path):
             self._file.sync()
 
     def links(self) -> int:
-        with self._process.alive():
+        with self._life.alive():
             return self._file.links()
 
     def close(self) -> None:
-        self._process.end(self)
+        self._life.end(self)
 
 
 class _MortalHold:
     """A lock of a process that can be killed."""
 
-    def __init__(self, process: _Process) -> None:
-        self._process = process
+    def __init__(self, life: Life) -> None:
+        self._life = life
 
     def release(self) -> None:
-        self._process.end(self)
+        self._life.end(self)
 
 
 class FullDisk:
@@ -342,12 +277,3 @@ def cut(disk: MemoryDisk, path: str, size: int) -> None:
 
 def _no_space(path: str) -> OSError:
     return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-
-
-def _size(source: Path) -> int:
-    return source.stat().st_size
-
-
-def _first(source: Path, size: int) -> bytes:
-    with source.open("rb") as file:
-        return file.read(size)
