@@ -36,12 +36,13 @@ _ROOMS: Final[Mapping[str, str]] = {
 _MEMORY_ROOT: Final = "/store"
 
 
-def open_folder(url: str | os.PathLike[str], **options: Any) -> Folder:
+def open_folder(url: str | os.PathLike[str], *, encryption_key: object = None, **options: Any) -> Folder:
     """Open the folder that a store lives in. Nothing is read or created yet.
 
     Args:
         url: A path, a `file:` URL, `memory:` or `memory://name` (within one process the same disk each time), `s3:`, `gs:`, `abfs:`, or
             any other URL that fsspec knows.
+        encryption_key: What `sealing.Keys` takes; by default `$HOLDFAST_ENCRYPTION_KEY`, and without that nothing is encrypted.
         options: For places beyond this machine: `client` is "fsspec", the default, or "obstore"; `deadline` is for how many seconds an
             operation that fails is asked again; all others are the client's own. Paths and `memory:` take nothing.
 
@@ -49,8 +50,14 @@ def open_folder(url: str | os.PathLike[str], **options: Any) -> Folder:
         StoreInvalid: It can't be a store.
         InvalidOption: Nobody reads an option, or it has a value that it can't have.
         InvalidName: A part of the path can't be one.
-        MissingExtra: The package for such places is not installed.
+        MissingExtra: The package for such places, or the one that encrypts, is not installed.
     """
+    folder = _open(url, options)
+    key = encryption_key if encryption_key is not None else os.environ.get("HOLDFAST_ENCRYPTION_KEY") or None
+    return folder if key is None else import_module("holdfast.folders.encrypted").EncryptedFolder(folder, key)
+
+
+def _open(url: str | os.PathLike[str], options: Mapping[str, Any]) -> Folder:
     given: Any = url  # whatever an untyped caller gives
     text = os.fspath(given) if isinstance(given, os.PathLike) else given
     if not isinstance(text, str):
