@@ -19,6 +19,7 @@ from holdfast.folders.addresses import scheme_of, without_password
 from holdfast.folders.local import LocalFolder
 from holdfast.folders.patience import Patience
 from holdfast.folders.protocol import Folder
+from holdfast.folders.secrets import HIDDEN
 from holdfast.folders.threads import at_once
 
 #: Which room of this package knows a scheme. Every other scheme that fsspec knows is `anywhere`'s.
@@ -65,8 +66,8 @@ def _open(url: str | os.PathLike[str], options: Mapping[str, Any]) -> Folder:
     scheme = scheme_of(text) if isinstance(given, str) else ""
     if scheme not in ("", "file", "memory"):
         return _open_elsewhere(scheme, text, options)
-    for option, value in options.items():
-        raise InvalidOption(option=option, value=value, reason=f"a store at {text} takes no options")
+    for option in options:  # its value may be a secret
+        raise InvalidOption(option=option, value=HIDDEN, reason=f"a store at {text} takes no such option")
     if scheme == "memory":
         return _open_memory(text)
     return _open_path(text if scheme == "" else _path_of(text))
