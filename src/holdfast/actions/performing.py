@@ -19,6 +19,7 @@ from holdfast.actions.runtime import Runtime, StopRequest
 from holdfast.actions.scopes import UNSAVED, Generation3, Saves, Scope
 from holdfast.actions.values import encode_result
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
+from holdfast.blobs import Naming
 from holdfast.checkpoints import newest_generation, newest_of_version
 from holdfast.clocks import clock
 from holdfast.codec import Codec, encode_error
@@ -423,6 +424,12 @@ class Action:
 
     async def _conclude(self, scope: Scope, outcome: Outcome, timeout: str) -> tuple[Outcome, Conclusion]:
         """Record the attempt's end, and return it with what it means. Raises: what the journal was lost to."""
+        if self.runtime.blobs is None:
+            return await self._record_end(scope, outcome, timeout, None)
+        with self.runtime.blobs.naming() as naming:
+            return await self._record_end(scope, outcome, timeout, naming)
+
+    async def _record_end(self, scope: Scope, outcome: Outcome, timeout: str, naming: Naming | None) -> tuple[Outcome, Conclusion]:
         self._watch_exit(outcome)
         if self.runtime.lost is not None:
             await self._discard(scope)
@@ -430,9 +437,9 @@ class Action:
         value: tuple[Any, str] = (None, "")
         if self.runtime.stop is not None and hangs_on_the_stop(scope, outcome):
             outcome, timeout = Ended(asyncio.CancelledError()), ""
-        if isinstance(outcome, Value) and self.runtime.durable:
+        if isinstance(outcome, Value) and naming is not None:
             try:
-                value = await encode_result(self.runtime.blobs, self._codec, outcome.value)
+                value = await encode_result(naming, self._codec, outcome.value)
             except Exception as error:
                 outcome = Error(error, is_its_own=False)
             except asyncio.CancelledError as cause:

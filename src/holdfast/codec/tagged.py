@@ -121,6 +121,27 @@ def parts_of(tree: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_parts(tree)))
 
 
+def with_parts(tree: Any, names: Mapping[str, str]) -> Any:
+    """The tree with its parts under these names, by their digests."""
+    if all(digest == name for digest, name in names.items()):
+        return tree
+    return _renamed(tree, names)
+
+
+def parts_alone(names: Iterable[str]) -> list[dict[str, str]]:
+    """A tree that holds nothing but parts, for `parts_of`."""
+    return [{TAG: "part", "part": name} for name in names]
+
+
+def _renamed(tree: Any, names: Mapping[str, str]) -> Any:
+    if type(tree) is dict:
+        renamed = {key: _renamed(item, names) for key, item in tree.items()}
+        if TAG in tree and type(tree.get("part")) is str:
+            renamed["part"] = names[tree["part"]]
+        return renamed
+    return [_renamed(item, names) for item in tree] if type(tree) is list else tree
+
+
 def _parts(tree: Any) -> Iterator[str]:
     pending = [tree]
     while pending:

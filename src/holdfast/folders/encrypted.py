@@ -130,6 +130,9 @@ class EncryptedLogs:
         held = await self._inner.held(key)
         return None if held is None else self._who(key, held)
 
+    async def discard_unfinished(self, before: float, *, dry_run: bool = False) -> int:
+        return await self._inner.discard_unfinished(before, dry_run=dry_run)
+
     def _who(self, key: str, held: bytes) -> bytes:
         """Who holds it; nothing, where that is still being written, or is not for us to read."""
         try:

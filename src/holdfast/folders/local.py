@@ -93,6 +93,9 @@ class LocalFolder:
     async def held(self, key: str) -> bytes | None:
         return await self._run(call(self.held_sync, key))
 
+    async def discard_unfinished(self, before: float, *, dry_run: bool = False) -> int:
+        return await self._run(call(self.discard_unfinished_sync, before, dry_run=dry_run))
+
     async def aclose(self) -> None:
         """Nothing is kept open between operations."""
 
@@ -154,8 +157,12 @@ class LocalFolder:
                 return None
 
     def touch_sync(self, key: str) -> None:
+        path = self.path(key)
         with _border(self.where(key)):
-            self._disk.touch(self.path(key))
+            self._disk.touch(path)
+            with contextlib.closing(self._disk.open_append(path)) as file:  # whoever wrote it may not have synced it
+                file.sync()
+            self._sync_names(posixpath.dirname(path))
 
     def open_log_sync(self, key: str) -> LocalLog:
         with _border(self.where(key)):
@@ -173,6 +180,20 @@ class LocalFolder:
     def held_sync(self, key: str) -> bytes | None:
         with _border(self.where(key)):
             return self._disk.lock_owner(self.path(key))
+
+    def discard_unfinished_sync(self, before: float, *, dry_run: bool = False) -> int:
+        freed, waiting = 0, [self._root]
+        while waiting:
+            folder = waiting.pop()
+            with _border(folder), contextlib.suppress(FileNotFoundError):
+                for entry in self._disk.scan(folder):
+                    if entry.is_folder:
+                        waiting.append(f"{folder}/{entry.name}")
+                    elif entry.name.startswith(TEMPORARY) and entry.modified < before:
+                        freed += entry.size
+                        if not dry_run:
+                            self._discard(f"{folder}/{entry.name}")
+        return freed
 
     def path(self, key: str, *, whole: bool = False) -> str:
         """Where the disk has `key`; with `whole`, "" is this folder itself. Raises: InvalidName."""

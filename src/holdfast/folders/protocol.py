@@ -68,6 +68,10 @@ class Logs(Protocol):
         """Return the `who` of a live owner of the hint `key`, or None."""
         ...
 
+    async def discard_unfinished(self, before: float, *, dry_run: bool = False) -> int:
+        """Remove what is left of writes that were last heard of before this time of the place. Returns how many bytes that frees."""
+        ...
+
 
 class Folder(Protocol):
     """A folder in some store."""
@@ -113,7 +117,7 @@ class Folder(Protocol):
         ...
 
     async def touch(self, key: str) -> None:
-        """Make an object as if it was written now: its bytes stay, `modified` moves on. Raises: ObjectMissing."""
+        """Make an object as if it was written now: its bytes stay and are durable, `modified` moves on. Raises: ObjectMissing."""
         ...
 
     async def list(self, prefix: str) -> Sequence[Entry]:
