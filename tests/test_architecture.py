@@ -29,8 +29,8 @@ _FLOORS = """
     clocks limits bridge deferred
     codec events telling states
     folders.protocol folders.names folders.threads folders.patience folders.secrets folders.troubles folders.addresses
-    folders.storage_options folders.disk folders.memory folders.local folders.objects folders.fencing
-    folders.s3 folders.gcs folders.azure folders.anywhere folders.obstore folders.sealing folders.encrypted folders.opening folders
+    folders.storage_options folders.disk folders.memory folders.local folders.objects folders.sealing folders.encrypted folders.fencing
+    folders.s3 folders.gcs folders.azure folders.anywhere folders.obstore folders.opening folders
     blobs
     journals.frames journals.snapshots journals.reading journals.writing journals.appending journals.creating journals.owning journals
     checkpoints
@@ -48,6 +48,7 @@ FLOORS = _FLOORS.split()
 ONLY_IN = {
     "fsspec": ("folders",),
     "aiofiles": ("folders",),
+    "cryptography": ("folders.sealing",),
     "numpy": ("codec.arrays",),
     "pandas": ("codec.arrays",),
     "pyarrow": ("codec.arrays",),

@@ -33,59 +33,60 @@ class EncryptedFolder:
     """
 
     url: str
+    inner: Folder
 
     def __init__(self, inner: Folder, keys: Keys | bytes | str | Sequence[bytes | str]) -> None:
         self.url = inner.url
-        self._inner = inner
+        self.inner = inner
         self._keys = keys if isinstance(keys, Keys) else Keys(keys)
         self._path = ""
 
     @property
     def logs(self) -> Logs | None:
-        logs = self._inner.logs
+        logs = self.inner.logs
         return None if logs is None else EncryptedLogs(logs, self)
 
     @property
     def unfenced(self) -> str | None:
-        return self._inner.unfenced
+        return self.inner.unfenced
 
     def child(self, prefix: str) -> EncryptedFolder:
         seen = copy.copy(self)  # with the same keys
-        seen._inner = self._inner.child(prefix)
-        seen._path, seen.url = f"{self._path}{prefix}/", seen._inner.url
+        seen.inner = self.inner.child(prefix)
+        seen._path, seen.url = f"{self._path}{prefix}/", seen.inner.url
         return seen
 
     async def get(self, key: str) -> bytes:
-        data = await self._inner.get(key)
+        data = await self.inner.get(key)
         return await _worked(len(data), partial(self.unsealed, key, data))
 
     async def put(self, key: str, data: bytes, *, sync: bool = True) -> None:
-        await self._inner.put(key, await _worked(len(data), partial(self.sealed, key, data)), sync=sync)
+        await self.inner.put(key, await _worked(len(data), partial(self.sealed, key, data)), sync=sync)
 
     async def create(self, key: str, data: bytes, *, sync: bool = True) -> None:
-        await self._inner.create(key, await _worked(len(data), partial(self.sealed, key, data)), sync=sync)
+        await self.inner.create(key, await _worked(len(data), partial(self.sealed, key, data)), sync=sync)
 
     async def delete(self, *keys: str) -> None:
-        await self._inner.delete(*keys)
+        await self.inner.delete(*keys)
 
     async def delete_tree(self, prefix: str) -> None:
-        await self._inner.delete_tree(prefix)
+        await self.inner.delete_tree(prefix)
 
     async def stat(self, key: str) -> Entry | None:
-        found = await self._inner.stat(key)
+        found = await self.inner.stat(key)
         return None if found is None else _plain(found)
 
     async def touch(self, key: str) -> None:
-        await self._inner.touch(key)
+        await self.inner.touch(key)
 
     async def list(self, prefix: str) -> Sequence[Entry]:
-        return tuple(_plain(entry) for entry in await self._inner.list(prefix))
+        return tuple(_plain(entry) for entry in await self.inner.list(prefix))
 
     async def walk(self, prefix: str) -> Sequence[Entry]:
-        return tuple(_plain(entry) for entry in await self._inner.walk(prefix))
+        return tuple(_plain(entry) for entry in await self.inner.walk(prefix))
 
     async def aclose(self) -> None:
-        await self._inner.aclose()
+        await self.inner.aclose()
 
     def sealed(self, key: str, text: bytes, offset: int = 0) -> bytes:
         """What is written for `text` at byte `offset` of the object `key`."""
@@ -101,7 +102,7 @@ class EncryptedFolder:
 
     async def length(self, key: str) -> int:
         """How long the object is as it lies there. Raises: ObjectMissing."""
-        found = await self._inner.stat(key)
+        found = await self.inner.stat(key)
         if found is None:
             raise ObjectMissing(where=self.where(key))
         return found.size

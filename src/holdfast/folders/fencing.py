@@ -6,6 +6,7 @@ from os import urandom
 from typing import Final
 
 from holdfast.errors import ObjectExists, ObjectMissing, StoreUnfenced
+from holdfast.folders.encrypted import EncryptedFolder
 from holdfast.folders.objects import ObjectFolder
 from holdfast.folders.protocol import Folder
 
@@ -62,4 +63,6 @@ async def _tried(folder: Folder) -> str | None:
 
 def _place(folder: Folder) -> object | None:
     """What is equal for folders of one place; None where that is not known."""
+    while isinstance(folder, EncryptedFolder):
+        folder = folder.inner
     return folder.place if isinstance(folder, ObjectFolder) else None
