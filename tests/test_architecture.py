@@ -25,15 +25,17 @@ PACKAGE = Path(__file__).parents[1] / "src" / "holdfast"
 
 # A name stands for its module, or for a package with all that is in it, unless a part of the package is named as well.
 _FLOORS = """
-    frozen errors status identity rounds retries progress costs
+    frozen errors status identity rounds retries retention progress costs
     clocks limits bridge deferred
     codec events telling states
     folders.protocol folders.names folders.threads folders.patience folders.secrets folders.troubles folders.addresses
     folders.storage_options folders.disk folders.memory folders.local folders.objects folders.sealing folders.encrypted folders.fencing
     folders.s3 folders.gcs folders.azure folders.anywhere folders.obstore folders.opening folders
-    blobs
+    flow files
+    intents blobs
     journals.frames journals.snapshots journals.reading journals.writing journals.appending journals.creating journals.owning journals
     checkpoints
+    sweeps
     orders contexts
     attempts engines
     actions runs
@@ -47,7 +49,7 @@ FLOORS = _FLOORS.split()
 # Heavy or optional packages, each with the only rooms that may name them in an import.
 ONLY_IN = {
     "fsspec": ("folders",),
-    "aiofiles": ("folders",),
+    "aiofiles": ("folders", "files"),
     "cryptography": ("folders.sealing",),
     "numpy": ("codec.arrays",),
     "pandas": ("codec.arrays",),

@@ -10,6 +10,7 @@ from holdfast.events import Event
 from holdfast.launch import RunHandle, RunOptions, run, run_sync, start
 from holdfast.orders import ActionID
 from holdfast.progress import Bar
+from holdfast.retention import Retention
 from holdfast.retries import Rate, Retry, Timeout
 from holdfast.status import (
     ACTIVE_STATES,
@@ -45,6 +46,7 @@ __all__ = [
     "NonRetryable",
     "Observer",
     "Rate",
+    "Retention",
     "Retry",
     "RunHandle",
     "RunOptions",

@@ -12,6 +12,7 @@ pickles, and says what to do. Each derives also from the builtin that people alr
     │   ├── OutcomeUnknown                 on_crash="fail": it began, and nobody knows how it ended
     │   ├── CrashLoop                      it crashed its process too often, without progress
     │   └── RemoteFailure                  a recorded exception whose type can't be rebuilt here
+    ├── FileChanged                        (RuntimeError) a file that was to be saved changed while it was read
     ├── RunError                           a run can't be had, or ended early
     │   ├── RunStopped, RunCancelled
     │   ├── RunExists, RunNotFound         (FileExistsError, LookupError)
@@ -43,7 +44,7 @@ pickles, and says what to do. Each derives also from the builtin that people alr
         ├── StoreInvalid, StoreUnfenced    (ValueError)
         ├── WrongKey, StoreEncrypted, NotEncrypted
         ├── JournalDamaged, JournalTooNew
-        └── CheckpointCorrupt, BlobCorrupt
+        └── CheckpointCorrupt, CheckpointForeign, BlobCorrupt
 
     HoldfastWarning (UserWarning): NotDurable, CodeChanged, LeftRunning, Unrebuildable, DoubtfulReuse, CheckpointFallback, ContextChanged
 """
@@ -389,6 +390,14 @@ class ForgottenAwait(Misuse, RuntimeError):
     where: str
 
 
+class FileChanged(HoldfastError, RuntimeError):
+    """What was to be saved changed each time that it was read, so that no one moment of it could be had."""
+
+    template = "{path} changed while it was read, {tries} times; save it when nobody writes to it, or save a copy of it"
+    path: str
+    tries: int
+
+
 class NoRawDataPath(Misuse, LookupError):
     """An ephemeral run without a raw data path."""
 
@@ -528,6 +537,18 @@ class CheckpointCorrupt(StoreError):
     template = "{where}: no valid generation ({reason}); restore one from a copy, or change the task's version= to begin without"
     where: str
     reason: str
+
+
+class CheckpointForeign(StoreError):
+    """A manifest is of a format that this Holdfast does not read."""
+
+    template = (
+        "{where}: format {found}, and this Holdfast reads {known}; use the version of holdfast that wrote it, "
+        "or change the task's version= to begin without"
+    )
+    where: str
+    found: str
+    known: str
 
 
 class BlobCorrupt(StoreError):

@@ -16,6 +16,7 @@ from holdfast.codec import Codec, codec_for
 from holdfast.errors import InvalidTask
 from holdfast.frozen import Frozen
 from holdfast.identity import Signature
+from holdfast.retention import Retention
 from holdfast.retries import Rate, Retry, Timeout
 
 
@@ -44,7 +45,7 @@ class Policy(Frozen):
     context_keys: tuple[str, ...] | None = None
     concurrency: Rate | int | None = None
     codec: Literal["auto", "pickle"] = "auto"
-    keep: int = 2
+    keep: Retention = Retention()
     on_crash: Literal["rerun", "fail"] = "rerun"
 
 

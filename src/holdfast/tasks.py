@@ -25,6 +25,7 @@ from holdfast.deferred import Deferred
 from holdfast.errors import BlockingCall, InvalidCall, InvalidOption, InvalidTask, NoLoop
 from holdfast.identity import Signature, task_name
 from holdfast.orders import Definition, Order, Policy, keys_of, with_policy
+from holdfast.retention import Retention
 from holdfast.retries import Rate, Retry, Seconds, Timeout
 from holdfast.runs.ephemeral import ephemeral
 from holdfast.runs.owned import hosts_run
@@ -48,7 +49,7 @@ class TaskOptions(TypedDict, total=False):
     context_keys: Sequence[str] | None
     concurrency: int | Rate | None
     codec: Literal["auto", "pickle"]
-    keep: int
+    keep: int | Retention
     on_crash: Literal["rerun", "fail"]
 
 
@@ -416,12 +417,6 @@ def _concurrency(value: Any) -> dict[str, Any]:
     return {"concurrency": value}
 
 
-def _keep(value: Any) -> dict[str, Any]:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidOption(option="keep", value=value, reason="it takes a whole number from 1 up")
-    return {"keep": value}
-
-
 _OPTIONS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "name": _text("name", optional=False),
     "version": _text("version", optional=True),
@@ -431,6 +426,6 @@ _OPTIONS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "context_keys": _context_keys,
     "concurrency": _concurrency,
     "codec": _one_of("codec", "auto", "pickle"),
-    "keep": _keep,
+    "keep": lambda value: {"keep": Retention.of(value)},
     "on_crash": _one_of("on_crash", "rerun", "fail"),
 }

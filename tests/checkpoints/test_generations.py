@@ -14,6 +14,7 @@ import pytest
 
 import holdfast.checkpoints as checkpoints
 from holdfast import Checkpoint, ctx, latest_checkpoint, run, start, task
+from holdfast.blobs import blob_key
 from holdfast.errors import BlockingCall, CheckpointCorrupt, CheckpointFallback, ForgottenAwait, HoldfastError, StorePermission
 from holdfast.folders.memory import MemoryDisk
 from holdfast.folders.protocol import Disk
@@ -129,6 +130,11 @@ def test_a_certain_generation_can_be_loaded() -> None:
     perform(body)
 
 
+def blobs_of(manifest: str) -> list[str]:
+    """The paths of the blobs that a manifest names."""
+    return [f"/store/{blob_key(name)}" for name in sorted(checkpoints.blobs_named(checkpoints.unsealed(disk.read(manifest))))]
+
+
 def damage(how: str, path: str) -> None:
     if how == "flipped":
         flip_byte(disk, path, -5)
@@ -162,7 +168,7 @@ def test_a_payload_that_is_damaged_or_gone_makes_its_generation_invalid(how: str
         if ctx().attempt_number == 0:
             await ctx().checkpoint.save(b"older" * 50_000)
             await ctx().checkpoint.save(b"newer" * 50_000)
-            damage(how, manifests(disk)[-1].removesuffix(".json") + "/payload")
+            damage(how, blobs_of(manifests(disk)[-1])[0])
             raise ConnectionError("again")
         with pytest.warns(CheckpointFallback):
             loaded: bytes | None = await ctx().checkpoint.load(bytes)

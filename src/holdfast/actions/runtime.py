@@ -13,6 +13,7 @@ from holdfast.contexts import Context
 from holdfast.engines.protocol import Engine
 from holdfast.errors import CodeChanged, DuplicateTask
 from holdfast.events import Event, TaskSeen, Warned
+from holdfast.folders.opening import open_folder
 from holdfast.folders.protocol import Folder
 from holdfast.frozen import Frozen
 from holdfast.identity import source_digest
@@ -93,6 +94,7 @@ class Runtime:
         self._definitions: dict[str, Definition] = {}
         self._limits: dict[str, Limit] = {}
         self._context_changed: set[str] = set()
+        self._ephemeral_blobs: Blobs | None = None
 
     def request(self, stop: StopRequest) -> None:
         """Ask the run to end."""
@@ -112,6 +114,20 @@ class Runtime:
     @property
     def stopped_as(self) -> Status | None:
         return self.stop.status if self.stop is not None else None
+
+    def some_folder(self) -> Folder:
+        """The run's folder; an ephemeral run gets one in memory when it needs it."""
+        if self.folder is None:
+            self.folder = open_folder(f"memory://ephemeral-{self.run_id}")
+        return self.folder
+
+    def checkpoint_blobs(self) -> Blobs:
+        """Where the chunks of checkpoints go: an ephemeral run has no blobs of a store."""
+        if self.blobs is not None:
+            return self.blobs
+        if self._ephemeral_blobs is None:
+            self._ephemeral_blobs = Blobs(self.some_folder(), sync=False)
+        return self._ephemeral_blobs
 
     def append(self, event: Event) -> None:
         """Record an event in its turn. Live ones are told only."""

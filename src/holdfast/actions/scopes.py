@@ -17,12 +17,12 @@ from holdfast.clocks import clock
 from holdfast.contexts import DEFAULT_TOTAL, Context
 from holdfast.errors import ActionEnded, AttemptAbandoned, NotDurable
 from holdfast.events import CheckpointSaved, Progressed, Ticked
-from holdfast.folders.opening import open_folder
 from holdfast.folders.protocol import Folder
 from holdfast.identity import action_name
 from holdfast.limits import Slot
 from holdfast.orders import ActionID, Capsule, Order, Policy
 from holdfast.progress import Bar, advance
+from holdfast.retention import Retention
 from holdfast.rounds import Rounds, resumed
 
 Generation3 = tuple[int, int, int]
@@ -224,7 +224,7 @@ class Scope:
     @property
     def checkpoint(self) -> Checkpoint:
         if self._checkpoint is None:
-            self._checkpoint = Checkpoint(self.checkpoint_folder(), self)
+            self._checkpoint = Checkpoint(self.checkpoint_folder(), self.runtime.checkpoint_blobs(), self)
         return self._checkpoint
 
     @property
@@ -232,9 +232,7 @@ class Scope:
         return self._checkpoint
 
     def checkpoint_folder(self) -> Folder:
-        if self.runtime.folder is None:
-            self.runtime.folder = open_folder(f"memory://ephemeral-{self.runtime.run_id}")
-        return self.runtime.folder.child(f"actions/{self.identify().name}/checkpoints")
+        return self.runtime.some_folder().child(f"actions/{self.identify().name}/checkpoints")
 
     @property
     def task_name(self) -> str:
@@ -249,7 +247,7 @@ class Scope:
         return self.runtime.epoch
 
     @property
-    def keep(self) -> int:
+    def retention(self) -> Retention:
         return self.policy.keep
 
     @property
