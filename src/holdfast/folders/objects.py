@@ -99,6 +99,16 @@ class ObjectFolder:
         seen._prefix, seen.url = f"{self._prefix}{prefix}/", f"{self.url.rstrip('/')}/{quote(prefix)}"
         return seen
 
+    def through(self, wrap: Callable[[Bucket], Bucket]) -> ObjectFolder:
+        """The same objects, by way of `wrap(bucket)` on each event loop: for tests that let a real place fail."""
+        opener, seen = self._clients.opener, copy.copy(self)
+
+        async def opened() -> Bucket:
+            return wrap(await opener())
+
+        seen._clients = _Clients(opened, self._secrets)
+        return seen
+
     async def get(self, key: str) -> bytes:
         name = self._name(key)
         return await self._ask(key, lambda bucket: bucket.get(name), size=0)
@@ -248,7 +258,7 @@ class _Clients:
     """The clients of all loops that ask a folder or a child of it."""
 
     def __init__(self, opener: Opener, secrets: Sequence[str]) -> None:
-        self._opener = opener
+        self.opener = opener
         self._secrets = secrets
         self._pid = os.getpid()
         self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[_Client]] = WeakKeyDictionary()
@@ -269,7 +279,7 @@ class _Clients:
             raise StoreInvalid(where=where, reason=f"its client can't be made ({without(self._secrets, error)})") from error
 
     async def _new(self) -> _Client:
-        return await _Client(await self._opener()).begin()
+        return await _Client(await self.opener()).begin()
 
     async def aclose(self) -> None:
         if self._pid != os.getpid():

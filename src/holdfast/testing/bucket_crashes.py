@@ -23,6 +23,9 @@ class Wire:
     def __init__(self) -> None:
         self._on_their_way: list[tuple[int, Request]] = []
 
+    def __bool__(self) -> bool:
+        return bool(self._on_their_way)
+
     def send(self, request: Request, late_by: int) -> None:
         """Let `request` land right before the `late_by`-th operation from here on, of whatever kind."""
         self._on_their_way.append((late_by, request))

@@ -6,8 +6,9 @@ A `Fault` says what happens, to which operations, and how often; the first one t
 
 from __future__ import annotations
 
+import copy
+import itertools
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Final, TypeVar
@@ -106,18 +107,28 @@ class FaultyBucket:
         self.injected = []
         self._inner = inner
         self._seed = seed
-        self._operations = 0
+        self._numbers = itertools.count(1)
         self._armed: list[_Armed] = []
-        self._past: deque[dict[str, Entry]] = deque(maxlen=0)
+        self._past: list[dict[str, Entry]] = []  # what there was before each of the last changes
         self.add(*faults)
+
+    def around(self, inner: Bucket) -> FaultyBucket:
+        """The same faults, counted together, around another client of the same place: each event loop needs its own.
+
+        Example::
+
+            bucket = FaultyBucket(MemoryBucket(), faults)
+            folder = open_folder("s3://bucket/tests").through(bucket.around)
+        """
+        twin = copy.copy(self)
+        twin.unfenced, twin._inner = inner.unfenced, inner
+        return twin
 
     def add(self, *faults: Fault) -> None:
         """From here on these faults happen too. They count what is asked from now on. Raises: InvalidOption."""
         for fault in faults:
             _check(fault)
             self._armed.append(_Armed(fault, random.Random(f"{self._seed} {len(self._armed)}")))
-        deepest = max((armed.fault.stale for armed in self._armed), default=0)
-        self._past = deque(self._past, maxlen=deepest)
 
     def heal(self) -> None:
         """From here on nothing goes wrong."""
@@ -166,15 +177,16 @@ class FaultyBucket:
         *,
         stale: Callable[[dict[str, Entry]], T] | None = None,
     ) -> T:
-        self._operations += 1
+        number = next(self._numbers)
         fault = self._due(verb, names)
         shown = names[0] if names else ""
         if fault is not None:
-            self.injected.append(Injected(self._operations, verb, shown, fault))
+            self.injected.append(Injected(number, verb, shown, fault))
             if fault.slow:
                 await clock().sleep(fault.slow)
-        if verb in CHANGING and self._past.maxlen:
-            self._past.append({entry.name: entry for entry in (await self._inner.walk("")).entries})
+        if verb in CHANGING and (deepest := max((armed.fault.stale for armed in self._armed), default=0)):
+            self._past.append({entry.name: entry for entry in await all_in(self._inner)})
+            del self._past[:-deepest]
         if fault is None:
             return await whole()
         if fault.stale and stale is not None and self._past:

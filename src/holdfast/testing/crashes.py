@@ -1,8 +1,9 @@
 """A program killed at every point where it changes its store, resumed, and killed again.
 
-The process dies at one operation of its disk: before it, after it, or with half of it done. Nothing that it does after that is seen by
-anybody: its disk refuses, its locks are gone, and its `Ledger` writes nothing down. The next life begins with the same line on what the
-disk then holds; after a power cut that is any part of what was not synced.
+The process dies at one operation of its store: before it, after it, with half of it done, or while the request is on its way. Nothing that
+it does after that is seen by anybody: its store refuses, its locks are gone, and its `Ledger` writes nothing down. The next life begins
+with the same line on what the store then holds; after a power cut that is any part of what was not synced, and in an object store a
+request of the dead may still be done.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import random
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar, Unpack
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Generic, Protocol, TypeVar, Unpack
 
 from holdfast.contexts import ctx
 from holdfast.errors import InvalidOption
@@ -21,10 +23,8 @@ from holdfast.folders.memory import MemoryDisk
 from holdfast.launch import RunOptions, run
 from holdfast.stores import Store
 from holdfast.tasks import Call
-from holdfast.testing.clocks import no_backoff
-from holdfast.testing.faults import CrashDisk
-from holdfast.testing.lives import SimulatedCrash, When
-from holdfast.testing.stores import memory_store
+from holdfast.testing.lives import Life, SimulatedCrash, When
+from holdfast.testing.places import DiskPlace, On, Place, Point, place_of
 
 R = TypeVar("R")
 
@@ -33,6 +33,10 @@ RUN_NAME: Final = "program"
 EVERY_WAY: Final[tuple[When, ...]] = ("before", "after", "torn")
 #: Crashes of one program in a row, under `power_cuts`.
 MOST_CRASHES: Final = 4
+#: How late a late request lands: right before so many operations of the lives after it.
+LATE_BY: Final = (1, 4, 12)
+#: The latest, under `power_cuts`.
+LATEST: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class Ledger:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self._life = 0
-        self._disk: CrashDisk | None = None
+        self._process: _Mortal | None = None
         self._lock = threading.Lock()
 
     def ran(self, what: str) -> None:
@@ -113,31 +117,50 @@ class Ledger:
         entry = Entry(
             self._life, verb, what, attempt.action.name if attempt is not None else "", attempt.attempt_number if attempt is not None else 0
         )
-        if self._disk is None:
+        if self._process is None:
             with self._lock:
                 self.entries.append(entry)
         else:
-            with self._disk.alive():
+            with self._process.alive():
                 self.entries.append(entry)
 
     def clear(self) -> None:
         """Begin an empty one."""
-        self.entries, self._life, self._disk = [], -1, None
+        self.entries, self._life, self._process = [], -1, None
 
-    def next_life(self, disk: CrashDisk) -> None:
-        """Write for a new process, as long as its disk lives."""
+    def next_life(self, process: _Mortal) -> None:
+        """Write for a new process, as long as it lives."""
         self._life += 1
-        self._disk = disk
+        self._process = process
+
+
+class _Mortal(Protocol):
+    """A `Life`, or what has one: `CrashDisk`, `CrashBucket`."""
+
+    def alive(self) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """Where a process was killed: at its operation number `at`, and whether the power went with it."""
+    """Where a process was killed.
+
+    Attributes:
+        at: The number of its operation.
+        when: In which way.
+        operation: Which it was.
+        power_cut: Whether the power went with it.
+        late_by: With `late`: before which operation from there on it was done.
+    """
 
     at: int
     when: When
     operation: str
     power_cut: bool = False
+    late_by: int | None = None
+
+    def __str__(self) -> str:
+        late = f" by {self.late_by}" if self.late_by is not None else ""
+        return f"{self.when}{late} {self.at}: {self.operation}{' and power cut' if self.power_cut else ''}"
 
 
 @dataclass(frozen=True)
@@ -149,8 +172,7 @@ class Survival(Generic[R]):
         value: What the run returned at last; None where it raised.
         error: What it raised at last, by itself; None where it returned.
         entries: Its ledger.
-        disk: What the disk holds at the end.
-        found: What each life after the first found on it.
+        place: Where its store is.
         seed: Of a `power_cuts` program.
     """
 
@@ -158,25 +180,39 @@ class Survival(Generic[R]):
     value: R | None
     error: BaseException | None
     entries: tuple[Entry, ...]
-    disk: MemoryDisk
-    found: tuple[MemoryDisk, ...] = ()
+    place: Place
     seed: int | None = None
+    _seen: tuple[Place, ...] = ()
     _program: Program[R] | None = field(default=None, repr=False)
 
     @property
     def store(self) -> Store:
         """The store as it is at the end, to be asked for the run's state."""
-        return memory_store(self.disk)
+        return self.place.store
+
+    @property
+    def earlier(self) -> tuple[Store, ...]:
+        """The store as each life after the first found it."""
+        return tuple(seen.store for seen in self._seen)
+
+    @property
+    def disk(self) -> MemoryDisk:
+        """What the disk holds at the end. Raises: InvalidOption, where there was none."""
+        return _disk_of(self.place)
+
+    @property
+    def found(self) -> tuple[MemoryDisk, ...]:
+        """What each life after the first found on the disk. Raises: InvalidOption, where there was none."""
+        return tuple(_disk_of(seen) for seen in self._seen)
 
     def again(self) -> Survival[R]:
         """Run the same line once more, to its end."""
         assert self._program is not None
-        return self._program.finish(self.disk, self.crashes, self.found, self.seed)
+        return self._program.finish(self.place.left(), self.crashes, self._seen, self.seed)
 
     def __str__(self) -> str:
         seed = f" (seed {self.seed})" if self.seed is not None else ""
-        points = [f"{crash.when} {crash.at}: {crash.operation}{' and power cut' if crash.power_cut else ''}" for crash in self.crashes]
-        return f"killed {', then '.join(points) or 'nowhere'}{seed}"
+        return f"killed {', then '.join(map(str, self.crashes)) or 'nowhere'}{seed}"
 
 
 @dataclass(frozen=True)
@@ -187,52 +223,45 @@ class Program(Generic[R]):
     options: RunOptions
     ledger: Ledger
 
-    def live(self, disk: CrashDisk) -> R:
-        """One life. Raises: SimulatedCrash; what the run raises."""
-        self.ledger.next_life(disk)
-        with no_backoff(), warnings.catch_warnings():
+    def live(self, place: Place, point: Point | None = None) -> tuple[Life, R | None, BaseException | None]:
+        """One life, which ends at `point`, where it comes so far. Returns what the run gave, or raised by itself."""
+        store, life = place.begin(point)
+        self.ledger.next_life(life)
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return asyncio.run(_life(self, disk))
+            try:
+                return life, place.play(lambda: _life(self, store, life)), None
+            except SimulatedCrash:
+                return life, None, None
+            except Exception as error:
+                return life, None, error
 
-    def finish(
-        self, disk: MemoryDisk, crashes: tuple[Crash, ...] = (), found: tuple[MemoryDisk, ...] = (), seed: int | None = None
-    ) -> Survival[R]:
+    def finish(self, place: Place, crashes: tuple[Crash, ...] = (), seen: tuple[Place, ...] = (), seed: int | None = None) -> Survival[R]:
         """The last life: nobody kills it."""
-        value: R | None = None
-        error: BaseException | None = None
-        try:
-            value = self.live(CrashDisk(disk))
-        except Exception as raised:
-            error = raised
-        return Survival(crashes, value, error, tuple(self.ledger.entries), disk, found, seed, self)
+        _, value, error = self.live(place)
+        place.settle()
+        return Survival(crashes, value, error, tuple(self.ledger.entries), place, seed, seen, self)
 
-    def kill(self, disk: MemoryDisk, at: int, when: When) -> tuple[Crash | None, Survival[R] | None]:
+    def kill(self, place: Place, point: Point) -> tuple[Crash | None, Survival[R] | None]:
         """A life that is killed, as the Crash; or one that ended before that, as what became of it."""
-        mortal = CrashDisk(disk, at=at, when=when)
-        value: R | None = None
-        error: BaseException | None = None
-        try:
-            value = self.live(mortal)
-        except SimulatedCrash:
-            pass
-        except Exception as raised:
-            error = raised
-        if mortal.crashed:
-            return Crash(at, when, mortal.operations[at - 1]), None
-        return None, Survival((), value, error, tuple(self.ledger.entries), disk, (), None, self)
+        life, value, error = self.live(place, point)
+        if life.crashed:
+            late_by = point.late_by if point.when == "late" else None
+            return Crash(point.at, point.when, life.operations[point.at - 1], late_by=late_by), None
+        return None, Survival((), value, error, tuple(self.ledger.entries), place, None, (), self)
 
 
-async def _life(program: Program[R], disk: CrashDisk) -> R:
+async def _life(program: Program[R], store: Store, life: Life) -> R:
     loop = asyncio.get_running_loop()
     died = asyncio.Event()
-    disk.when_crashed(lambda: _call_soon(loop, died.set))
-    loop.set_exception_handler(lambda loop, context: None if disk.crashed else loop.default_exception_handler(context))
-    options: RunOptions = {**program.options, "store": memory_store(disk)}
+    life.on_crash = lambda: _call_soon(loop, died.set)
+    loop.set_exception_handler(lambda loop, context: None if life.crashed else loop.default_exception_handler(context))
+    options: RunOptions = {**program.options, "store": store}
     running = asyncio.create_task(run(program.make(), **options))
     death = asyncio.create_task(died.wait())
     try:
         await asyncio.wait({running, death}, return_when=asyncio.FIRST_COMPLETED)
-        if disk.crashed:
+        if life.crashed:
             running.cancel()
             await asyncio.wait({running})
             raise SimulatedCrash
@@ -255,11 +284,28 @@ def _program(make: Callable[[], Call[R]], ledger: Ledger | None, options: RunOpt
     return Program(make, {**known, **options}, ledger if ledger is not None else Ledger())
 
 
+def _disk_of(place: Place) -> MemoryDisk:
+    if not isinstance(place, DiskPlace):
+        raise InvalidOption(option="on", value=place, reason="the program did not run on a disk in memory; ask `store` or `earlier`")
+    return place.disk
+
+
+def _ways(place: Place, when: Iterable[When] | None) -> tuple[When, ...]:
+    """Raises: InvalidOption, for a way in which nobody dies there."""
+    chosen = place.ways if when is None else tuple(when)
+    for way in chosen:
+        if way not in place.ways:
+            raise InvalidOption(option="when", value=way, reason=f"choose among {', '.join(place.ways)}")
+    return chosen
+
+
 def crash_at(
     program: Callable[[], Call[R]],
     at: int,
     when: When = "before",
     *,
+    late_by: int = 1,
+    on: On = "disk",
     ledger: Ledger | None = None,
     disk: MemoryDisk | None = None,
     **options: Unpack[RunOptions],
@@ -269,26 +315,33 @@ def crash_at(
     Args:
         program: Makes a fresh root call each time: `lambda: main(3)`.
         at: Which operation, from 1. A program that has fewer ends in its first life.
-        when: `before` or `after` it, or `torn`: with half of it done.
+        when: `before` or `after` it; on a disk also `torn`: with half of it done; in an object store also `late`: its request is on its
+            way, and done right before the `late_by`-th operation of the lives after it.
+        late_by: See there.
+        on: "disk", "bucket" (an object store in memory, in virtual time), or a `Place`, which gives the program an empty one.
         ledger: The one that the tasks write in. It is emptied.
         disk: What the program finds; by default an empty disk.
         options: Of `run`, without the store. Retries follow at once.
     """
     planned = _program(program, ledger, options)
     planned.ledger.clear()
-    disk = disk if disk is not None else MemoryDisk()
-    crash, ended = planned.kill(disk, at, when)
+    place = place_of(on) if disk is None else DiskPlace(disk)
+    _ways(place, [when])
+    crash, ended = planned.kill(place, Point(at, when, late_by))
     if crash is None:
         assert ended is not None
         return ended
-    return planned.finish(disk.copy(), (crash,), (disk.copy(),))
+    left = place.left()
+    return planned.finish(left, (crash,), (left.seen(),))
 
 
 def crash_everywhere(
     program: Callable[[], Call[R]],
     *,
-    when: Iterable[When] = EVERY_WAY,
+    when: Iterable[When] | None = None,
     step: int = 1,
+    late_by: Iterable[int] = LATE_BY,
+    on: On = "disk",
     ledger: Ledger | None = None,
     **options: Unpack[RunOptions],
 ) -> Iterator[Survival[R]]:
@@ -299,41 +352,48 @@ def crash_everywhere(
         ledger = Ledger()  # that the tasks write in
 
 
-        def test_an_order_is_charged_once_wherever_the_process_is_killed() -> None:
-            for survival in crash_everywhere(lambda: buy(7), ledger=ledger):
+        @pytest.mark.parametrize("on", ["disk", "bucket"])
+        def test_an_order_is_charged_once_wherever_the_process_is_killed(on: str) -> None:
+            for survival in crash_everywhere(lambda: buy(7), on=on, ledger=ledger):
                 assert survival.value == "receipt 7", survival
                 assert ledger.again == [], survival
 
     Args:
         program: Makes a fresh root call each time.
-        when: In which ways.
+        when: In which ways; by default in all that there are.
         step: 1 for each operation; more for a quick look.
+        late_by: How late a `late` request lands, each of these in turn.
+        on: "disk", "bucket" (an object store in memory, in virtual time), or a `Place`.
         ledger: The one that the tasks write in. It is emptied before each program.
         options: Of `run`, without the store. Retries follow at once.
 
     Yields:
         One Survival for each crash point. The last operation of the uninterrupted program ends it.
     """
-    for way in when:
-        at = 1
-        while True:
-            survival = crash_at(program, at, way, ledger=ledger, **options)
-            if not survival.crashes:
-                break
-            yield survival
-            at += step
+    delays = tuple(late_by)
+    for way in _ways(place_of(on), when):
+        for delay in delays if way == "late" else (1,):
+            at = 1
+            while True:
+                survival = crash_at(program, at, way, late_by=delay, on=on, ledger=ledger, **options)
+                if not survival.crashes:
+                    break
+                yield survival
+                at += step
 
 
 def power_cuts(
     program: Callable[[], Call[R]],
     seeds: Iterable[int],
     *,
+    on: On = "disk",
     ledger: Ledger | None = None,
     **options: Unpack[RunOptions],
 ) -> Iterator[Survival[R]]:
     """For each seed kill the program up to four times at chosen points, most times with the power, and give what became of it.
 
-    With the power goes a chosen part of everything that was not synced: names, contents, halves of writes.
+    With the power goes a chosen part of everything that was not synced: names, contents, halves of writes. An object store keeps its power:
+    there, up to four requests of dead processes are on their way, to be done when the seed says.
 
     Example::
 
@@ -344,27 +404,27 @@ def power_cuts(
     Args:
         program: Makes a fresh root call each time.
         seeds: One program each; the same seed chooses the same points.
+        on: "disk", "bucket" (an object store in memory, in virtual time), or a `Place`.
         ledger: The one that the tasks write in. It is emptied before each program.
         options: Of `run`, without the store.
     """
     planned = _program(program, ledger, options)
-    whole = CrashDisk(MemoryDisk())
     planned.ledger.clear()
-    planned.live(whole)
+    whole, _, _ = planned.live(place_of(on))
     for seed in seeds:
-        yield _survive(planned, len(whole.operations), random.Random(seed), seed)
+        yield _survive(planned, place_of(on), len(whole.operations), random.Random(seed), seed)
 
 
-def _survive(planned: Program[R], operations: int, rng: random.Random, seed: int) -> Survival[R]:
+def _survive(planned: Program[R], place: Place, operations: int, rng: random.Random, seed: int) -> Survival[R]:
     planned.ledger.clear()
-    disk, crashes, found = MemoryDisk(), list[Crash](), list[MemoryDisk]()
+    crashes, seen = list[Crash](), list[Place]()
     for _ in range(rng.randint(1, MOST_CRASHES)):
-        crash, ended = planned.kill(disk, rng.randint(1, operations), rng.choice(EVERY_WAY))
+        crash, ended = planned.kill(place, Point(rng.randint(1, operations), rng.choice(place.ways), rng.randint(1, LATEST)))
         if ended is not None:
-            return Survival(tuple(crashes), ended.value, ended.error, ended.entries, disk, tuple(found), seed, planned)
+            return Survival(tuple(crashes), ended.value, ended.error, ended.entries, place, seed, tuple(seen), planned)
         assert crash is not None
-        power_cut = rng.random() < 0.8
-        crashes.append(Crash(crash.at, crash.when, crash.operation, power_cut))
-        disk = disk.power_cut(rng) if power_cut else disk.copy()
-        found.append(disk.copy())
-    return planned.finish(disk, tuple(crashes), tuple(found), seed)
+        power_cut = isinstance(place, DiskPlace) and rng.random() < 0.8
+        crashes.append(replace(crash, power_cut=power_cut))
+        place = place.left(rng if power_cut else None)
+        seen.append(place.seen())
+    return planned.finish(place, tuple(crashes), tuple(seen), seed)

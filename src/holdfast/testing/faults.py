@@ -29,95 +29,97 @@ class CrashDisk:
     After the crash each operation raises `SimulatedCrash`, and no lock is held any more.
     """
 
+    life: Life
+
     def __init__(self, inner: Disk, *, at: int | None = None, when: When = "before") -> None:
+        self.life = Life(at, when)
         self._inner = inner
-        self._life = Life(at, when)
 
     @property
     def operations(self) -> list[str]:
         """What was begun, in order."""
-        return self._life.operations
+        return self.life.operations
 
     @property
     def crashed(self) -> bool:
-        return self._life.crashed
+        return self.life.crashed
 
     def when_crashed(self, callback: Callable[[], None]) -> None:
         """Have `callback` called in the moment of death, in whichever thread that is."""
-        self._life.on_crash = callback
+        self.life.on_crash = callback
 
     def alive(self) -> contextlib.AbstractContextManager[None]:
         """A block in which the process does not die. Raises SimulatedCrash, where it has."""
-        return self._life.alive()
+        return self.life.alive()
 
     def read(self, path: str) -> bytes:
-        with self._life.alive():
+        with self.life.alive():
             return self._inner.read(path)
 
     def write_new(self, path: str, data: bytes) -> FileOnDisk:
-        with self._life.step("write_new", path, torn=lambda: self._inner.write_new(path, data[: len(data) // 2]).close()):
+        with self.life.step("write_new", path, torn=lambda: self._inner.write_new(path, data[: len(data) // 2]).close()):
             return self._handle(path, self._inner.write_new(path, data))
 
     def open_append(self, path: str) -> FileOnDisk:
-        with self._life.alive():
+        with self.life.alive():
             return self._handle(path, self._inner.open_append(path))
 
     def link(self, source: str, target: str) -> None:
-        with self._life.step("link", target):
+        with self.life.step("link", target):
             self._inner.link(source, target)
 
     def rename(self, source: str, target: str) -> None:
-        with self._life.step("rename", target):
+        with self.life.step("rename", target):
             self._inner.rename(source, target)
 
     def unlink(self, path: str) -> None:
-        with self._life.step("unlink", path):
+        with self.life.step("unlink", path):
             self._inner.unlink(path)
 
     def make_folder(self, path: str) -> None:
-        with self._life.step("make_folder", path):
+        with self.life.step("make_folder", path):
             self._inner.make_folder(path)
 
     def remove_folder(self, path: str) -> None:
-        with self._life.step("remove_folder", path):
+        with self.life.step("remove_folder", path):
             self._inner.remove_folder(path)
 
     def sync_folder(self, path: str) -> None:
-        with self._life.step("sync_folder", path):
+        with self.life.step("sync_folder", path):
             self._inner.sync_folder(path)
 
     def scan(self, path: str) -> Sequence[Entry]:
-        with self._life.alive():
+        with self.life.alive():
             return self._inner.scan(path)
 
     def exists(self, path: str) -> bool:
-        with self._life.alive():
+        with self.life.alive():
             return self._inner.exists(path)
 
     def stat(self, path: str) -> Entry:
-        with self._life.alive():
+        with self.life.alive():
             return self._inner.stat(path)
 
     def touch(self, path: str) -> None:
-        with self._life.step("touch", path):
+        with self.life.step("touch", path):
             self._inner.touch(path)
 
     def lock(self, path: str, who: bytes) -> Hold | bytes:
-        with self._life.alive():
+        with self.life.alive():
             found = self._inner.lock(path, who)
             if isinstance(found, bytes):
                 return found
-            hold = _MortalHold(self._life)
-            self._life.opened[hold] = found.release
+            hold = _MortalHold(self.life)
+            self.life.opened[hold] = found.release
             return hold
 
     def lock_owner(self, path: str) -> bytes | None:
-        with self._life.alive():
+        with self.life.alive():
             return self._inner.lock_owner(path)
 
     def _handle(self, path: str, file: FileOnDisk) -> FileOnDisk:
-        mortal = _MortalFile(self._life, path, file)
-        self._life.opened[mortal] = file.close
+        mortal = _MortalFile(self.life, path, file)
+        self.life.opened[mortal] = file.close
         return mortal
 
 

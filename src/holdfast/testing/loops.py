@@ -42,10 +42,14 @@ class Deadlock(AssertionError):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer instead of waiting for it."""
+    """An event loop whose time jumps to the next timer instead of waiting for it.
 
-    def __init__(self) -> None:
-        self._now = 0.0
+    Args:
+        start: What `time()` is at first.
+    """
+
+    def __init__(self, start: float = 0.0) -> None:
+        self._now = start
         super().__init__(_Impatient(self._jump))
 
     def time(self) -> float:
@@ -58,9 +62,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 class ShuffledLoop(VirtualLoop):
     """A virtual loop that chooses which of the ready tasks goes on, by a seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, start: float = 0.0) -> None:
         self._ready_steps = _Ready(random.Random(seed))
-        super().__init__()
+        super().__init__(start)
 
     def call_soon(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: contextvars.Context | None = None
