@@ -29,7 +29,7 @@ _FLOORS = """
     clocks limits bridge deferred
     codec events telling states
     folders.protocol folders.names folders.threads folders.patience folders.secrets folders.troubles folders.addresses
-    folders.storage_options folders.disk folders.memory folders.local folders.objects folders.sealing folders.encrypted folders.fencing
+    folders.storage_options folders.disk folders.memory folders.local folders.objects folders.ciphers folders.encrypted folders.fencing
     folders.s3 folders.gcs folders.azure folders.anywhere folders.obstore folders.opening folders
     flow files
     intents blobs
@@ -50,7 +50,7 @@ FLOORS = _FLOORS.split()
 ONLY_IN = {
     "fsspec": ("folders",),
     "aiofiles": ("folders", "files"),
-    "cryptography": ("folders.sealing",),
+    "cryptography": ("folders.ciphers",),
     "numpy": ("codec.arrays",),
     "pandas": ("codec.arrays",),
     "pyarrow": ("codec.arrays",),

@@ -25,9 +25,9 @@ from holdfast.errors import (
     StoreError,
     WrongKey,
 )
+from holdfast.folders.ciphers import MAGIC, Keys
 from holdfast.folders.encrypted import EncryptedFolder
 from holdfast.folders.protocol import Folder
-from holdfast.folders.sealing import MAGIC, Keys
 from holdfast.testing import Ledger, crash_everywhere, crashes, memory_store, power_cuts
 from holdfast.testing.buckets import MemoryBucket, bucket_folder
 from holdfast.testing.stores import memory_folder
@@ -271,7 +271,7 @@ def test_while_keys_change_old_runs_go_on_and_what_is_new_needs_the_new_key_alon
     keys = Keys(KEY)
     for name, data in place.objects().items():
         if name not in before and data:
-            keys.unseal(data, name, name)
+            keys.decrypt(data, name, name)
     assert isinstance(live_in(place.opened(KEY)), WrongKey)
     assert isinstance(live_in(place.opened(OTHER)), StoreError)
     assert Store.on(place.opened(OTHER, KEY)).state_sync("r").status is Status.COMPLETED

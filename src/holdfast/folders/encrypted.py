@@ -12,8 +12,8 @@ from functools import partial
 from typing import Final
 
 from holdfast.errors import JournalTooNew, NotEncrypted, ObjectMissing, WrongKey
+from holdfast.folders.ciphers import DAMAGED, Keys, plain_size
 from holdfast.folders.protocol import Entry, Folder, Hold, Log, Logs
-from holdfast.folders.sealing import DAMAGED, Keys, plain_size
 from holdfast.folders.threads import in_thread
 
 #: What is longer is encrypted in a thread: below, the way there takes longer than the work.
@@ -58,13 +58,13 @@ class EncryptedFolder:
 
     async def get(self, key: str) -> bytes:
         data = await self.inner.get(key)
-        return await _worked(len(data), partial(self.unsealed, key, data))
+        return await _worked(len(data), partial(self.decrypted, key, data))
 
     async def put(self, key: str, data: bytes, *, sync: bool = True) -> None:
-        await self.inner.put(key, await _worked(len(data), partial(self.sealed, key, data)), sync=sync)
+        await self.inner.put(key, await _worked(len(data), partial(self.encrypted, key, data)), sync=sync)
 
     async def create(self, key: str, data: bytes, *, sync: bool = True) -> None:
-        await self.inner.create(key, await _worked(len(data), partial(self.sealed, key, data)), sync=sync)
+        await self.inner.create(key, await _worked(len(data), partial(self.encrypted, key, data)), sync=sync)
 
     async def delete(self, *keys: str) -> None:
         await self.inner.delete(*keys)
@@ -88,13 +88,13 @@ class EncryptedFolder:
     async def aclose(self) -> None:
         await self.inner.aclose()
 
-    def sealed(self, key: str, text: bytes, offset: int = 0) -> bytes:
+    def encrypted(self, key: str, text: bytes, offset: int = 0) -> bytes:
         """What is written for `text` at byte `offset` of the object `key`."""
-        return self._keys.seal(text, f"{self._path}{key}", offset)
+        return self._keys.encrypt(text, f"{self._path}{key}", offset)
 
-    def unsealed(self, key: str, data: bytes) -> bytes:
+    def decrypted(self, key: str, data: bytes) -> bytes:
         """What the bytes of the object `key` stand for. Raises: WrongKey, NotEncrypted, JournalTooNew."""
-        return self._keys.unseal(data, f"{self._path}{key}", self.where(key))
+        return self._keys.decrypt(data, f"{self._path}{key}", self.where(key))
 
     def where(self, key: str) -> str:
         """What to call `key` in a message."""
@@ -124,7 +124,7 @@ class EncryptedLogs:
             raise
 
     async def hold(self, key: str, who: bytes) -> Hold | bytes:
-        held = await self._inner.hold(key, self._folder.sealed(key, who))
+        held = await self._inner.hold(key, self._folder.encrypted(key, who))
         return self._who(key, held) if isinstance(held, bytes) else held
 
     async def held(self, key: str) -> bytes | None:
@@ -137,7 +137,7 @@ class EncryptedLogs:
     def _who(self, key: str, held: bytes) -> bytes:
         """Who holds it; nothing, where that is still being written, or is not for us to read."""
         try:
-            who = self._folder.unsealed(key, held)
+            who = self._folder.decrypted(key, held)
         except (WrongKey, NotEncrypted, JournalTooNew):
             return b""
         return b"" if who == DAMAGED else who
@@ -154,7 +154,7 @@ class EncryptedLog:
 
     def append(self, data: bytes, *, sync: bool) -> None:
         # without data it is a sync. After a write that failed, another one stands elsewhere than it says: a reader finds it damaged
-        record = self._folder.sealed(self._key, data, self._length) if data else b""
+        record = self._folder.encrypted(self._key, data, self._length) if data else b""
         self._inner.append(record, sync=sync)
         self._length += len(record)
 

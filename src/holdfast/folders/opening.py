@@ -43,7 +43,7 @@ def open_folder(url: str | os.PathLike[str], *, encryption_key: object = None, *
     Args:
         url: A path, a `file:` URL, `memory:` or `memory://name` (within one process the same disk each time), `s3:`, `gs:`, `abfs:`, or
             any other URL that fsspec knows.
-        encryption_key: What `sealing.Keys` takes; by default `$HOLDFAST_ENCRYPTION_KEY`, and without that nothing is encrypted.
+        encryption_key: What `ciphers.Keys` takes; by default `$HOLDFAST_ENCRYPTION_KEY`, and without that nothing is encrypted.
         options: For places beyond this machine: `client` is "fsspec", the default, or "obstore"; `deadline` is for how many seconds an
             operation that fails is asked again; all others are the client's own. Paths and `memory:` take nothing.
 

@@ -21,8 +21,9 @@ from hashlib import blake2b
 from typing import Any
 
 from holdfast.codec import from_json, to_json
-from holdfast.errors import JournalDamaged, JournalTooNew
+from holdfast.errors import JournalDamaged, JournalTooNew, StoreEncrypted
 from holdfast.events import Event, decode_event
+from holdfast.folders.ciphers import is_encrypted
 from holdfast.frozen import Frozen
 
 MAJOR, MINOR = 1, 0
@@ -165,7 +166,9 @@ def frame(index: int, prev: str, lines: Sequence[bytes], seals: Sequence[Seal] =
 
 
 def checked_record(data: bytes, where: str, number: int) -> tuple[dict[str, Any], int]:
-    """Read a line that `checked_line` made, and say where it ends. Raises: JournalDamaged, JournalTooNew."""
+    """Read a line that `checked_line` made, and say where it ends. Raises: JournalDamaged, JournalTooNew, StoreEncrypted."""
+    if is_encrypted(data):
+        raise StoreEncrypted(where=where)
     line, newline, _ = data.partition(b"\n")
     try:
         record = from_json(line)

@@ -21,8 +21,8 @@ from holdfast.errors import (
     RunNotFound,
     StoreEncrypted,
 )
+from holdfast.folders.ciphers import is_encrypted
 from holdfast.folders.protocol import Folder
-from holdfast.folders.sealing import is_sealed
 from holdfast.frozen import Frozen
 from holdfast.identity import check_name
 from holdfast.journals.writing import Flush
@@ -91,7 +91,7 @@ def _check(body: bytes) -> bytes:
 async def read_asked(incarnation: Folder) -> Asked:
     """Read run.json. Raises: ObjectMissing, JournalDamaged, JournalTooNew; StoreEncrypted, NotEncrypted, WrongKey."""
     data, where = await incarnation.get("run.json"), f"{incarnation.url}/run.json"
-    if is_sealed(data):
+    if is_encrypted(data):
         raise StoreEncrypted(where=where)
     try:
         record = from_json(data)

@@ -2,7 +2,7 @@
 
 An object is one record; one that grows, as a segment of the journal does on a disk, has one more for each write. A record::
 
-    magic, version      8    \\xf5hfseal\\x01
+    magic, version      8    \\xf5cipher\\x01
     key id              8    made from the key, tells nothing about it
     offset              8    where the record begins in its object
     length              8    of what was encrypted
@@ -30,7 +30,7 @@ from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 from holdfast.errors import InvalidOption, JournalTooNew, MissingExtra, NotEncrypted, WrongKey
 
-MAGIC: Final = b"\xf5hfseal"  # no text begins so, nor JSON
+MAGIC: Final = b"\xf5cipher"  # no text begins so, nor JSON
 VERSION: Final = 1
 #: What stands in the text for bytes that don't decrypt: no digest, no JSON and no frame of a journal matches it.
 DAMAGED: Final = b"\xf5damaged\xf5"
@@ -54,7 +54,7 @@ _NOT_A_KEY: Final = (
 )
 
 
-def is_sealed(data: bytes) -> bool:
+def is_encrypted(data: bytes) -> bool:
     """Whether these are the bytes of an encrypted object."""
     return data.startswith(MAGIC)
 
@@ -116,15 +116,15 @@ class Keys:
     def __reduce__(self) -> NoReturn:
         raise TypeError("keys of a store are not pickled: give $HOLDFAST_ENCRYPTION_KEY to the process that needs them")
 
-    def seal(self, text: bytes, path: str, offset: int = 0) -> bytes:
+    def encrypt(self, text: bytes, path: str, offset: int = 0) -> bytes:
         """Encrypt `text` for the object at `path` below the store's root, where it is to begin at byte `offset`."""
         records: list[bytes] = []
         for start in range(0, len(text), PART) or (0,):
-            records.append(self._sealed(text[start : start + PART], path, offset))
+            records.append(self._encrypted(text[start : start + PART], path, offset))
             offset += len(records[-1])
         return b"".join(records)
 
-    def unseal(self, data: bytes, path: str, where: str) -> bytes:
+    def decrypt(self, data: bytes, path: str, where: str) -> bytes:
         """Decrypt an object.
 
         What was to be written last and is invalid is torn, and left out. Other damage stands as `DAMAGED` in the text, in its place.
@@ -152,7 +152,7 @@ class Keys:
             at, is_broken = record.end, False
         return b"".join(texts) if texts else self._said_of_nothing(data, where)
 
-    def _sealed(self, text: bytes, path: str, offset: int) -> bytes:
+    def _encrypted(self, text: bytes, path: str, offset: int) -> bytes:
         key, salt = self._keys[0], os.urandom(_SALT_SIZE)
         header = _HEADER.pack(_BEGIN, key.id, offset, len(text), salt)
         return header + key.cipher(salt).encrypt(_NONCE, text, _place(path, offset))
@@ -165,10 +165,10 @@ class Keys:
         end = at + OVERHEAD + length
         if end > len(data):
             return None
-        sealed = memoryview(data)[at + _HEADER.size : end]
+        encrypted = memoryview(data)[at + _HEADER.size : end]
         for key in [key for key in self._keys if key.id == key_id] or self._keys:
             try:
-                return _Record(key.cipher(salt).decrypt(_NONCE, sealed, _place(path, offset)), offset, end)
+                return _Record(key.cipher(salt).decrypt(_NONCE, encrypted, _place(path, offset)), offset, end)
             except self._invalid:
                 continue
         return None
@@ -180,7 +180,7 @@ class Keys:
             raise JournalTooNew(where=where, found=f"{data[7]} of encryption", known=f"{VERSION}")
         if any(key.id == key_id for key in self._keys):
             return DAMAGED
-        if is_sealed(data):
+        if is_encrypted(data):
             raise WrongKey(where=where, reason=f"encrypted with the key {key_id.hex()}, and opened with {', '.join(self.ids)}")
         if not data.strip(b"\0"):  # what a file system leaves of a write that was not synced
             return DAMAGED
