@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from hashlib import blake2b
 from typing import Any, Final, NoReturn
 
@@ -38,13 +38,13 @@ def check_options(what: str, options: Mapping[str, Any], known: Collection[str] 
             raise InvalidOption(option=name, value=_shown(options[name]), reason=f"{what} has no such option{meant}")
 
 
-def names_taken(*constructors: Callable[..., Any]) -> frozenset[str]:
-    """Which keywords they take by name."""
+def names_taken(*kinds: type[Any]) -> frozenset[str]:
+    """Which keywords their constructors take by name."""
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     taken = {
         name
-        for constructor in constructors
-        for name, parameter in inspect.signature(constructor).parameters.items()
+        for kind in kinds
+        for name, parameter in inspect.signature(kind.__init__).parameters.items()  # a metaclass may hide the signature of the class
         if parameter.kind in by_name
     }
     return frozenset(taken - {"self", *OURS})
