@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, Protocol, TypeVar, Unpack
 
 from holdfast.contexts import ctx
-from holdfast.errors import InvalidOption
+from holdfast.errors import InvalidOption, RunBusy, RunFenced
 from holdfast.folders.memory import MemoryDisk
 from holdfast.launch import RunOptions, run
 from holdfast.stores import Store
@@ -37,6 +37,8 @@ MOST_CRASHES: Final = 4
 LATE_BY: Final = (1, 4, 12)
 #: The latest, under `power_cuts`.
 LATEST: Final = 40
+#: So many lives in a row may be refused because of the dead. Each takes one late request at least.
+MOST_REFUSALS: Final = MOST_CRASHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,8 @@ class Survival(Generic[R]):
         entries: Its ledger.
         place: Where its store is.
         seed: Of a `power_cuts` program.
+        refusals: Lives that were told `RunBusy` or `RunFenced`, because what a dead process had asked for was done so late that it seemed
+            to be alive. The same line was run again then.
     """
 
     crashes: tuple[Crash, ...]
@@ -182,6 +186,7 @@ class Survival(Generic[R]):
     entries: tuple[Entry, ...]
     place: Place
     seed: int | None = None
+    refusals: tuple[BaseException, ...] = ()
     _seen: tuple[Place, ...] = ()
     _program: Program[R] | None = field(default=None, repr=False)
 
@@ -239,8 +244,12 @@ class Program(Generic[R]):
     def finish(self, place: Place, crashes: tuple[Crash, ...] = (), seen: tuple[Place, ...] = (), seed: int | None = None) -> Survival[R]:
         """The last life: nobody kills it."""
         _, value, error = self.live(place)
+        refusals = list[BaseException]()
+        while isinstance(error, (RunBusy, RunFenced)) and len(refusals) < MOST_REFUSALS:
+            refusals.append(error)
+            _, value, error = self.live(place)
         place.settle()
-        return Survival(crashes, value, error, tuple(self.ledger.entries), place, seed, seen, self)
+        return Survival(crashes, value, error, tuple(self.ledger.entries), place, seed, tuple(refusals), seen, self)
 
     def kill(self, place: Place, point: Point) -> tuple[Crash | None, Survival[R] | None]:
         """A life that is killed, as the Crash; or one that ended before that, as what became of it."""
@@ -248,7 +257,7 @@ class Program(Generic[R]):
         if life.crashed:
             late_by = point.late_by if point.when == "late" else None
             return Crash(point.at, point.when, life.operations[point.at - 1], late_by=late_by), None
-        return None, Survival((), value, error, tuple(self.ledger.entries), place, None, (), self)
+        return None, Survival((), value, error, tuple(self.ledger.entries), place, None, (), (), self)
 
 
 async def _life(program: Program[R], store: Store, life: Life) -> R:
@@ -262,12 +271,19 @@ async def _life(program: Program[R], store: Store, life: Life) -> R:
     try:
         await asyncio.wait({running, death}, return_when=asyncio.FIRST_COMPLETED)
         if life.crashed:
-            running.cancel()
-            await asyncio.wait({running})
+            await _bury()
             raise SimulatedCrash
         return running.result()
     finally:
         death.cancel()
+
+
+async def _bury() -> None:
+    """End all that a dead process had begun, and what that begins in its turn: nothing of it can reach its store any more."""
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others)
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], Any]) -> None:
@@ -421,7 +437,9 @@ def _survive(planned: Program[R], place: Place, operations: int, rng: random.Ran
     for _ in range(rng.randint(1, MOST_CRASHES)):
         crash, ended = planned.kill(place, Point(rng.randint(1, operations), rng.choice(place.ways), rng.randint(1, LATEST)))
         if ended is not None:
-            return Survival(tuple(crashes), ended.value, ended.error, ended.entries, place, seed, tuple(seen), planned)
+            if isinstance(ended.error, (RunBusy, RunFenced)):
+                break  # by the dead: the last life tries again
+            return Survival(tuple(crashes), ended.value, ended.error, ended.entries, place, seed, (), tuple(seen), planned)
         assert crash is not None
         power_cut = isinstance(place, DiskPlace) and rng.random() < 0.8
         crashes.append(replace(crash, power_cut=power_cut))
