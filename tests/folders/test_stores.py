@@ -55,3 +55,15 @@ class TestAzurite(OnServer):
     @pytest.fixture(autouse=True)
     def serve(self, azurite: Server) -> None:
         self.server = azurite
+
+
+class TestMinistackByObstore(TestMinistack):
+    client = "obstore"
+
+
+class TestMotoByObstore(TestMoto):
+    client = "obstore"
+
+
+class TestAzuriteByObstore(TestAzurite):
+    client = "obstore"

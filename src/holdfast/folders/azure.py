@@ -23,7 +23,7 @@ from holdfast.folders.protocol import Bucket, Entry, Page, Trouble
 from holdfast.folders.secrets import secrets_in
 from holdfast.folders.storage_options import check_options, names_taken, place_of
 from holdfast.folders.threads import in_thread
-from holdfast.folders.troubles import is_untrusted, of_builtin, of_status
+from holdfast.folders.troubles import AZURE_CODES, is_untrusted, of_builtin, of_status
 
 try:
     from adlfs import AzureBlobFileSystem
@@ -37,27 +37,6 @@ _CREDENTIAL_OPTIONS: Final = (
     r"authority|additionally_allowed_tenants|process_timeout|connection_verify|(exclude|managed_identity|workload_identity|"
     r"interactive_browser|shared_cache|visual_studio_code|broker)_\w+"
 )
-
-#: What Azure says, where its status alone says less or another thing.
-_CODES: Final[Mapping[str, Trouble]] = {
-    "ContainerNotFound": Trouble.NO_PLACE,
-    "ContainerBeingDeleted": Trouble.NO_PLACE,
-    "ContainerDisabled": Trouble.NO_PLACE,
-    "FilesystemNotFound": Trouble.NO_PLACE,
-    "BlobNotFound": Trouble.MISSING,
-    "ResourceNotFound": Trouble.MISSING,
-    "BlobAlreadyExists": Trouble.EXISTS,
-    "ConditionNotMet": Trouble.EXISTS,
-    "BlobImmutableDueToPolicy": Trouble.REFUSED,
-    "LeaseIdMissing": Trouble.REFUSED,
-    "AccountIsDisabled": Trouble.REFUSED,
-    "ServerBusy": Trouble.THROTTLED,
-    "OperationTimedOut": Trouble.PASSING,
-    "InternalError": Trouble.PASSING,
-    "Md5Mismatch": Trouble.PASSING,
-    "InsufficientStorage": Trouble.FULL,
-    "AccountLimitExceeded": Trouble.FULL,
-}
 
 #: In an account with a hierarchical namespace: this blob is a folder.
 _FOLDER_MARK: Final = "hdi_isfolder"
@@ -198,7 +177,8 @@ def trouble_of(error: Exception) -> Trouble:
         return Trouble.REFUSED
     if isinstance(error, azure.HttpResponseError):
         code: Any = getattr(error, "error_code", None)
-        return _CODES.get(str(getattr(code, "value", code))) or (of_status(error.status_code) if error.status_code else Trouble.PASSING)
+        known = AZURE_CODES.get(str(getattr(code, "value", code)))
+        return known or (of_status(error.status_code) if error.status_code else Trouble.PASSING)
     if isinstance(error, azure.AzureError):
         return Trouble.WRONG if is_untrusted(error) else Trouble.PASSING
     return of_builtin(error) or Trouble.WRONG

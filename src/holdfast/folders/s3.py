@@ -20,7 +20,7 @@ from holdfast.folders.patience import WIDEST, Patience
 from holdfast.folders.protocol import Bucket, Entry, Page, Trouble
 from holdfast.folders.secrets import secrets_in
 from holdfast.folders.storage_options import check_options, names_taken, place_of
-from holdfast.folders.troubles import is_untrusted, of_builtin, of_status
+from holdfast.folders.troubles import S3_CODES, is_untrusted, of_builtin, of_status
 
 try:
     import aiohttp
@@ -29,34 +29,6 @@ try:
     from s3fs import S3FileSystem
 except ImportError as error:
     raise MissingExtra(feature="a store in s3:", package="s3fs", extra="s3") from error
-
-#: What S3 says, where its status alone says less or another thing.
-_CODES: Final[Mapping[str, Trouble]] = {
-    "NoSuchBucket": Trouble.NO_PLACE,
-    "NoSuchKey": Trouble.MISSING,
-    "NotFound": Trouble.MISSING,
-    "PreconditionFailed": Trouble.EXISTS,
-    "SlowDown": Trouble.THROTTLED,
-    "SlowDownRead": Trouble.THROTTLED,
-    "SlowDownWrite": Trouble.THROTTLED,
-    "Throttling": Trouble.THROTTLED,
-    "ThrottlingException": Trouble.THROTTLED,
-    "RequestLimitExceeded": Trouble.THROTTLED,
-    "TooManyRequests": Trouble.THROTTLED,
-    "RequestTimeout": Trouble.PASSING,
-    "IncompleteBody": Trouble.PASSING,
-    "BadDigest": Trouble.PASSING,
-    "XAmzContentSHA256Mismatch": Trouble.PASSING,
-    "InternalError": Trouble.PASSING,
-    "ExpiredToken": Trouble.REFUSED,
-    "InvalidToken": Trouble.REFUSED,
-    "TokenRefreshRequired": Trouble.REFUSED,
-    "QuotaExceeded": Trouble.FULL,
-    "XMinioStorageFull": Trouble.FULL,
-    "XMinioAdminBucketQuotaExceeded": Trouble.FULL,
-    "InsufficientStorage": Trouble.FULL,
-    "BucketQuotaExceeded": Trouble.FULL,
-}
 
 _NO_CREDENTIALS: Final = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.SSOError, boto.NoAuthTokenError, boto.ProfileNotFound)
 #: The connection failed, or broke off in the middle.
@@ -96,7 +68,8 @@ def open_at(url: str, options: Mapping[str, Any], patience: Patience) -> ObjectF
 
 async def _opened(bucket: str, options: Mapping[str, Any]) -> S3Bucket:
     config = {"max_pool_connections": 2 * WIDEST, **options.get("config_kwargs", {}), "retries": {"total_max_attempts": 1}}
-    filesystem: Any = S3FileSystem(
+    make: Any = S3FileSystem
+    filesystem = make(
         **{**options, "config_kwargs": config},
         asynchronous=True,
         skip_instance_cache=True,
@@ -196,7 +169,7 @@ def trouble_of(error: Exception) -> Trouble:
     if isinstance(said, boto.ClientError):
         code = str(said.response.get("Error", {}).get("Code", ""))
         status = int(said.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) or (int(code) if code.isdecimal() else 0)
-        return _CODES.get(code) or (of_status(status) if status else of_builtin(error) or Trouble.PASSING)
+        return S3_CODES.get(code) or (of_status(status) if status else of_builtin(error) or Trouble.PASSING)
     if isinstance(error, _NO_CREDENTIALS):
         return Trouble.REFUSED
     if isinstance(error, _BROKEN):

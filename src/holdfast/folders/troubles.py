@@ -1,4 +1,4 @@
-"""What errors of clients mean that many of them share: HTTP statuses, and Python's own exceptions."""
+"""What errors mean, as tables: HTTP statuses, the words of S3 and Azure, and Python's own exceptions."""
 
 from __future__ import annotations
 
@@ -22,6 +22,55 @@ _STATUSES: Final[Mapping[int, Trouble]] = {
     505: Trouble.WRONG,
     507: Trouble.FULL,
     509: Trouble.THROTTLED,
+}
+
+#: What servers that speak S3 say, where its status alone says less or another thing.
+S3_CODES: Final[Mapping[str, Trouble]] = {
+    "NoSuchBucket": Trouble.NO_PLACE,
+    "NoSuchKey": Trouble.MISSING,
+    "NotFound": Trouble.MISSING,
+    "PreconditionFailed": Trouble.EXISTS,
+    "SlowDown": Trouble.THROTTLED,
+    "SlowDownRead": Trouble.THROTTLED,
+    "SlowDownWrite": Trouble.THROTTLED,
+    "Throttling": Trouble.THROTTLED,
+    "ThrottlingException": Trouble.THROTTLED,
+    "RequestLimitExceeded": Trouble.THROTTLED,
+    "TooManyRequests": Trouble.THROTTLED,
+    "RequestTimeout": Trouble.PASSING,
+    "IncompleteBody": Trouble.PASSING,
+    "BadDigest": Trouble.PASSING,
+    "XAmzContentSHA256Mismatch": Trouble.PASSING,
+    "InternalError": Trouble.PASSING,
+    "ExpiredToken": Trouble.REFUSED,
+    "InvalidToken": Trouble.REFUSED,
+    "TokenRefreshRequired": Trouble.REFUSED,
+    "QuotaExceeded": Trouble.FULL,
+    "XMinioStorageFull": Trouble.FULL,
+    "XMinioAdminBucketQuotaExceeded": Trouble.FULL,
+    "InsufficientStorage": Trouble.FULL,
+    "BucketQuotaExceeded": Trouble.FULL,
+}
+
+#: What Azure says, where its status alone says less or another thing.
+AZURE_CODES: Final[Mapping[str, Trouble]] = {
+    "ContainerNotFound": Trouble.NO_PLACE,
+    "ContainerBeingDeleted": Trouble.NO_PLACE,
+    "ContainerDisabled": Trouble.NO_PLACE,
+    "FilesystemNotFound": Trouble.NO_PLACE,
+    "BlobNotFound": Trouble.MISSING,
+    "ResourceNotFound": Trouble.MISSING,
+    "BlobAlreadyExists": Trouble.EXISTS,
+    "ConditionNotMet": Trouble.EXISTS,
+    "BlobImmutableDueToPolicy": Trouble.REFUSED,
+    "LeaseIdMissing": Trouble.REFUSED,
+    "AccountIsDisabled": Trouble.REFUSED,
+    "ServerBusy": Trouble.THROTTLED,
+    "OperationTimedOut": Trouble.PASSING,
+    "InternalError": Trouble.PASSING,
+    "Md5Mismatch": Trouble.PASSING,
+    "InsufficientStorage": Trouble.FULL,
+    "AccountLimitExceeded": Trouble.FULL,
 }
 
 _ERRNOS: Final[Mapping[int, Trouble]] = {
