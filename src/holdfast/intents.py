@@ -13,7 +13,7 @@ import contextlib
 import logging
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from secrets import token_hex
 from typing import Final
 
@@ -45,6 +45,7 @@ PROBES: Final = "gc/now"
 
 _INTENT = re.compile(r"(.*)\.(\d+)\.[0-9a-f]+\.(\d+)")
 _SHORT = 16
+_LOOKS = 5
 _log = logging.getLogger("holdfast")
 
 
@@ -163,6 +164,7 @@ class Intents:
             removing = asyncio.ensure_future(self._removed(held))
             self._removing.add(removing)
             removing.add_done_callback(self._removing.discard)
+            removing.add_done_callback(_looked_at)
 
     async def _removed(self, held: Held) -> None:
         with contextlib.suppress(StoreError):
@@ -242,14 +244,19 @@ class Board(Frozen):
 
 async def read_board(store: Folder) -> Board:
     """Look at all of it, and at the clock. The caller removes the probe. Raises: StoreError."""
-    probe = f"{PROBES}/{token_hex(8)}"
-    await store.put(probe, b"", sync=False)
-    entries = {f"gc/{entry.name}": entry for entry in await store.walk("gc")}
-    if probe not in entries:
-        raise StoreUnavailable(where=f"{store.url}/{probe}", reason="what was written is not listed; gc needs a store that lists it")
+    for _ in range(_LOOKS):
+        probe = f"{PROBES}/{token_hex(8)}"
+        await store.put(probe, b"", sync=False)
+        entries = {f"gc/{entry.name}": entry for entry in await store.walk("gc")}
+        if probe in entries:  # else we stood still meanwhile for so long that another took it for a leftover
+            return _board(probe, entries)
+    raise StoreUnavailable(where=f"{store.url}/{PROBES}", reason="what is written there is not listed, so gc can't rely on listings")
+
+
+def _board(probe: str, entries: Mapping[str, Entry]) -> Board:
     now = entries[probe].modified
     intents = [_intent(key, entry) for key, entry in entries.items() if key.startswith(f"{INTENTS}/")]
-    probes = tuple(key for key, entry in entries.items() if key.startswith(f"{PROBES}/") and now - entry.modified > PLAN_LINGER)
+    probes = tuple(key for key, entry in entries.items() if key.startswith(f"{PROBES}/") and now - entry.modified > INTENT_LIFE)
     return Board(now, probe, tuple(intents), (probes, *_old_plans(entries, now)))
 
 
@@ -278,7 +285,7 @@ def _intent(key: str, entry: Entry) -> Intent:
     return Intent(key, match[1], int(match[2]), entry.modified - int(match[3]), entry.modified)
 
 
-def _old_plans(entries: dict[str, Entry], now: float) -> list[tuple[str, ...]]:
+def _old_plans(entries: Mapping[str, Entry], now: float) -> list[tuple[str, ...]]:
     """What can be removed, in this order: plans first, and then what says that they are done with."""
     done = {key.removesuffix(".done"): entry for key, entry in entries.items() if key.startswith(PLANS) and key.endswith(".done")}
     plans, notes = [], []

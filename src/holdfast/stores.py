@@ -22,6 +22,7 @@ from holdfast.runs.controls import send_control
 from holdfast.runs.presence import LEASE_SECONDS, approach, owner_of
 from holdfast.states import Fold
 from holdfast.status import CANCELABLE_STATES, Status
+from holdfast.sweeps import GRACE, size_of, sweep
 from holdfast.views import RunState, RunSummary, state_of, summary_of
 
 T = TypeVar("T")
@@ -73,6 +74,35 @@ class Store:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
+
+    async def gc(self, *, grace: float = GRACE, dry_run: bool = False) -> int:
+        """Free what nothing names any more: values and chunks that no event and no saved generation names, and what crashes left behind.
+
+        It is safe at any time, beside runs that live in this process or anywhere else. It may be ended at any point, and done again.
+
+        Args:
+            grace: Seconds since such data was last written or needed, by the store's clock; at least 10 minutes.
+            dry_run: Only say how much would be freed.
+
+        Returns:
+            Bytes freed.
+
+        Raises:
+            JournalDamaged, JournalTooNew, CheckpointCorrupt, CheckpointForeign, BlobCorrupt: What may name data can't be read, so it can't
+                be known what is needed: no such data was deleted.
+            InvalidOption: `grace` is no such number.
+            StoreError: The store said no.
+        """
+        return await sweep(self.folder, grace=grace, dry_run=dry_run)
+
+    async def size(self, run_name: str | None = None) -> int:
+        """Bytes that the whole store takes; or a run, in all its incarnations, with the large data that it names, shared or not.
+
+        Raises: RunNotFound, and as `gc`.
+        """
+        if run_name is not None:
+            await newest_incarnation(self.folder, run_name)
+        return await size_of(self.folder, run_name)
 
     async def aclose(self) -> None:
         """Let go of connections."""
@@ -154,6 +184,14 @@ class Store:
     def cancel_sync(self, run_name: str) -> None:
         """`cancel`, for sync code."""
         _blocking("cancel", self.cancel(run_name))
+
+    def gc_sync(self, *, grace: float = GRACE, dry_run: bool = False) -> int:
+        """`gc`, for sync code."""
+        return _blocking("gc", self.gc(grace=grace, dry_run=dry_run))
+
+    def size_sync(self, run_name: str | None = None) -> int:
+        """`size`, for sync code."""
+        return _blocking("size", self.size(run_name))
 
     def aclose_sync(self) -> None:
         """`aclose`, for sync code."""

@@ -34,6 +34,7 @@ from holdfast.runs.controls import CONTROLS
 from holdfast.runs.presence import Presence
 from holdfast.states import Fold
 from holdfast.status import Status
+from holdfast.sweeps import Broom
 from holdfast.telling import Telling
 
 _log = logging.getLogger("holdfast")
@@ -64,6 +65,10 @@ class Run:
         presence: Presence,
         options: Options,
     ) -> None:
+        blobs = Blobs(store, sync=options.sync, run_id=known.run_id, epoch=journal.epoch)
+        self._broom = Broom(store, run_id=known.run_id, epoch=journal.epoch)
+        blobs.on_drop = self._broom.drop
+        self._blobs = blobs
         self.known = known
         self.folder = folder
         self.state = Fold()
@@ -79,7 +84,7 @@ class Run:
             journal=journal,
             state=self.state,
             folder=folder,
-            blobs=Blobs(store, sync=options.sync),
+            blobs=blobs,
             sync=options.sync,
             is_resumed=bool(self.state.actions),
             raw_data_base=options.raw_data_path,
@@ -234,6 +239,8 @@ class Run:
         except StoreError as error:  # every outcome that somebody was given is durable: only notes are lost
             _log.warning("run %r: its last notes could not be written: %s", self.runtime.run_name, error)
         finally:
+            await self._broom.aclose()
+            await self._blobs.aclose()
             await self._presence.end()
             await self.runtime.engine.aclose()
             await self._telling.aclose()
