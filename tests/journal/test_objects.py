@@ -24,6 +24,7 @@ from holdfast.events import (
     encode_event,
 )
 from holdfast.folders.objects import ObjectFolder
+from holdfast.folders.protocol import Entry, Trouble
 from holdfast.journals.creating import SNAPSHOT_SEGMENTS
 from holdfast.journals.frames import segment_key
 from holdfast.journals.owning import confirm, take_over
@@ -33,6 +34,7 @@ from holdfast.journals.writing import Flush, Journal
 from holdfast.states import Fold
 from holdfast.status import Status
 from holdfast.testing import Clock
+from holdfast.testing.bucket_faults import Fault, FaultyBucket
 from holdfast.testing.buckets import MemoryBucket, bucket_folder
 
 
@@ -355,6 +357,96 @@ def test_a_contender_that_was_away_for_long_does_not_get_a_name_that_was_deleted
         assert len(await read(folder)) == SNAPSHOT_SEGMENTS
 
     asyncio.run(away())
+
+
+class Frozen(Clock):
+    """Of a machine that is frozen by the one that it is in: when it goes on, the wall alone says how long that was."""
+
+    frozen: float = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() - self.frozen
+
+
+def test_an_owner_whose_machine_was_frozen_for_long_is_fenced_although_no_time_has_passed_for_it() -> None:
+    async def away(clock: Frozen) -> None:
+        folder = bucket_folder()
+        old, _ = await own(folder)
+        await old.commit(note("before"))
+        await snapped(folder, SNAPSHOT_SEGMENTS)
+        clock.frozen = SEGMENT_GRACE
+        clock.advance(SEGMENT_GRACE)
+        await folder.delete(*(segment_key(n) for n in range(1, max(await snapshots(folder)) + 1)))
+        with pytest.raises(RunFenced):
+            await old.commit(note("late"))
+        old.abandon()
+
+    clock = Frozen(jumps=False)
+    with clock.use():
+        asyncio.run(away(clock))
+
+
+class Overtaken(ObjectFolder):
+    """While a contender stands still that has its name, and has looked for snapshots, `meanwhile` happens."""
+
+    def __init__(self, bucket: MemoryBucket, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        async def opened() -> MemoryBucket:
+            return bucket
+
+        super().__init__(opened, "", "bucket:")
+        self._meanwhile: Callable[[], Awaitable[object]] | None = meanwhile
+
+    async def list(self, prefix: str) -> Sequence[Entry]:
+        if prefix == "journal" and self._meanwhile is not None:
+            meanwhile, self._meanwhile = self._meanwhile, None
+            await meanwhile()
+        return await super().list(prefix)
+
+
+@pytest.mark.parametrize("left", [0, 1, 100])
+def test_a_contender_that_stood_still_between_its_name_and_its_reading_is_fenced_by_the_snapshot_made_meanwhile(left: int) -> None:
+    async def overtake() -> None:
+        bucket = MemoryBucket()
+        folder = bucket_folder(bucket)
+        for n in range(150):
+            journal, _ = await own(folder)
+            if n == 0:
+                await journal.commit(note("before"))
+            journal.abandon()
+        newest = (await read_journal(folder)).newest
+        assert newest is not None
+
+        async def meanwhile() -> None:
+            await snapped(folder, SNAPSHOT_SEGMENTS)
+            await folder.delete(*(segment_key(n) for n in range(1, newest.segment + 1 - left)))
+
+        with pytest.raises(RunFenced):
+            await asyncio.wait_for(own(Overtaken(bucket, meanwhile), await read_journal(folder)), 10)
+
+    asyncio.run(overtake())
+
+
+def test_a_group_under_way_when_the_loop_ends_is_written_to_its_end() -> None:
+    bucket = FaultyBucket(MemoryBucket(), [Fault("create", "journal/*2.jsonl", slow=0.05)])
+    folder = bucket_folder(bucket)
+
+    async def end() -> None:
+        journal, _ = await own(folder)
+        writing = asyncio.create_task(journal.commit(note("last")))
+        await asyncio.sleep(0.01)
+        assert bucket.injected
+        del writing
+
+    asyncio.run(end())
+    assert asyncio.run(read(folder)) == ["last"]
+
+
+@law
+async def test_a_place_that_takes_no_snapshots_is_not_asked_with_each_group(bucket: MemoryBucket, folder: ObjectFolder) -> None:
+    faulty = FaultyBucket(bucket, [Fault("create", "snap/*", trouble=Trouble.REFUSED)])
+    expected = await snapped(bucket_folder(faulty), 2 * SNAPSHOT_SEGMENTS)
+    assert 1 <= len(faulty.injected) <= 8
+    assert await read(folder) == expected
 
 
 NAMES = st.sampled_from(["root", "a", "b"])

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from holdfast.clocks import clock
-from holdfast.errors import HoldfastError, ObjectExists, RunFenced
+from holdfast.errors import HoldfastError, ObjectExists, ObjectMissing, RunFenced
 from holdfast.folders.protocol import Folder
 from holdfast.folders.threads import call, in_thread
 from holdfast.journals.frames import Header, Seal, frame, header_digest, segment_key
@@ -55,7 +55,7 @@ class ObjectPen:
         snapshot: Snapshot | None = None,
         behind: Iterable[bytes] = (),
         segments: int = 0,
-        began: float | None = None,
+        began: tuple[float, float] | None = None,
     ) -> None:
         self.epoch = header.epoch
         self._folder = folder
@@ -63,13 +63,14 @@ class ObjectPen:
         self._header = header
         self._frames = 1 if folder.unfenced is None else None  # what may be torn is read as such
         self._seals = tuple(seals)
-        self._counted_at = began if began is not None else clock().monotonic()  # when the creation of the last that counted began
+        self._counted_at = began if began is not None else now_by_both()  # when the creation of the last that counted began
         self._snapped = (snapshot.segment, len(snapshot.body)) if snapshot is not None else (0, 0)  # the newest one, and its bytes
         self._behind = list(behind)
         self._behind_size = sum(map(len, self._behind))
         self._segments = segments
         self._creating: asyncio.Task[None] | None = None
         self._snapping: asyncio.Task[None] | None = None
+        self._due = SNAPSHOT_SEGMENTS  # so many segments behind it, and the next one is tried
 
     def write(self, lines: Sequence[bytes], done: Callable[[BaseException | None], None]) -> None:
         self._creating = asyncio.get_running_loop().create_task(self._write(list(lines), done))
@@ -86,7 +87,7 @@ class ObjectPen:
             header = replace(self._header, segment=self._header.segment + 1, previous=self._header.segment, frames=self._frames)
             line = header.to_line()
             body, digest = frame(0, header_digest(line), lines, self._seals)
-            await self._create(header.segment, line + body)
+            await self._create_to_end(header.segment, line + body)
         except BaseException as error:
             done(error)
             if not isinstance(error, Exception):
@@ -100,24 +101,38 @@ class ObjectPen:
             done(None)
             self._snap_if_due()
 
+    async def _create_to_end(self, segment: int, data: bytes) -> None:
+        """Only a loop that ends cancels this, with all else on it: what its tasks leave as their last word is in this group."""
+        try:
+            await self._create(segment, data)
+        except asyncio.CancelledError:
+            await self._create(segment, data)
+
     async def _create(self, segment: int, data: bytes) -> None:
-        began = clock().monotonic()
+        began = now_by_both()
         try:
             await self._folder.create(segment_key(segment), data)
         except ObjectExists as error:
-            raise RunFenced(run_name=self._run_name, segment=segment) from error
-        if clock().monotonic() - self._counted_at > SEGMENT_GRACE / 2:
+            if not await self._is_ours(segment, data):
+                raise RunFenced(run_name=self._run_name, segment=segment) from error
+        if max(now - then for now, then in zip(now_by_both(), self._counted_at, strict=True)) > SEGMENT_GRACE / 2:
             newest = max(await snapshots(self._folder), default=0)
             if newest >= segment:
                 raise RunFenced(run_name=self._run_name, segment=newest)
         self._counted_at = began
+
+    async def _is_ours(self, segment: int, data: bytes) -> bool:
+        try:
+            return await self._folder.get(segment_key(segment)) == data
+        except ObjectMissing:
+            return False
 
     # snapshots
 
     def _snap_if_due(self) -> None:
         if self._snapping is not None and not self._snapping.done():
             return
-        if self._segments >= SNAPSHOT_SEGMENTS and self._behind_size >= SNAPSHOT_GROWTH * self._snapped[1]:
+        if self._segments >= self._due and self._behind_size >= SNAPSHOT_GROWTH * self._snapped[1]:
             self._snapping = asyncio.get_running_loop().create_task(self._snap(self._header, list(self._behind), self._segments))
 
     async def _snap(self, header: Header, behind: list[bytes], segments: int) -> None:
@@ -126,7 +141,9 @@ class ObjectPen:
             await self._folder.create(snapshot_key(header.segment), Snapshot(header, body).to_bytes())
         except (HoldfastError, OSError) as error:
             _log.debug("run %r: no snapshot just now: %s", self._run_name, error)
+            self._due = self._segments + SNAPSHOT_SEGMENTS // 4
             return
+        self._due = SNAPSHOT_SEGMENTS
         self._snapped = (header.segment, len(body))
         del self._behind[: len(behind)]
         self._behind_size = sum(map(len, self._behind))
@@ -139,6 +156,12 @@ class ObjectPen:
             return []
         key = snapshot_key(segment)
         return parse_snapshot(await self._folder.get(key), f"{self._folder.url}/{key}", segment).body.split(b"\n")[:-1]
+
+
+def now_by_both() -> tuple[float, float]:
+    """What time it is by the clock that never goes back, and by the one on the wall: a machine that was frozen by the one that it is in
+    does not count that time, and sees it on the wall, where it sees it at all."""
+    return clock().monotonic(), clock().now()
 
 
 async def _compacted(lines: list[bytes]) -> bytes:

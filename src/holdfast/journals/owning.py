@@ -18,10 +18,9 @@ from holdfast.folders.protocol import Folder, Log
 from holdfast.folders.threads import in_thread
 from holdfast.journals.appending import LogPen, create_segment
 from holdfast.journals.appending import sync as sync_log
-from holdfast.journals.creating import ObjectPen
+from holdfast.journals.creating import ObjectPen, now_by_both
 from holdfast.journals.frames import Header, Seal, parse_header, segment_key
 from holdfast.journals.reading import Read, read_journal, segment_sizes
-from holdfast.journals.snapshots import snapshots
 from holdfast.journals.writing import Flush, Journal
 
 #: Names that an owner at work may take before we get one. Each is a race of two requests.
@@ -100,11 +99,12 @@ async def _take_over_logs(
 
 
 async def _take_over_objects(folder: Folder, run_name: str, header: Header, known: Read, flush: Flush | None) -> tuple[Journal, Read]:
-    began = clock().monotonic()
+    began = now_by_both()
     header = await _create_next(folder, run_name, header, known.newest)
-    if max(await snapshots(folder), default=0) >= header.segment:  # the name was free because it was deleted
-        raise RunFenced(run_name=run_name, segment=header.segment)
-    read = await read_journal(folder, below=header.segment, known=known)
+    try:
+        read = await read_journal(folder, below=header.segment, known=known)
+    except ObjectExists as error:  # the name was free because it was deleted
+        raise RunFenced(run_name=run_name, segment=header.segment) from error
     line = header.to_line()
     own = Seal(header.segment, len(line), header.digest())
     pen = ObjectPen(

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from holdfast.errors import JournalDamaged, ObjectMissing
+from holdfast.errors import JournalDamaged, ObjectExists, ObjectMissing
 from holdfast.events import Event
 from holdfast.folders.protocol import Folder
 from holdfast.frozen import Frozen
 from holdfast.journals.frames import Header, Seal, Segment, parse, parse_sealed, segment_key
-from holdfast.journals.snapshots import Snapshot, newest_snapshot, snapshots
+from holdfast.journals.snapshots import Snapshot, newest_snapshot, snapshot_key, snapshots
 
 #: Segments that are fetched at one time.
 AT_ONCE: Final = 32
@@ -74,7 +74,8 @@ async def read_journal(folder: Folder, *, below: int | None = None, known: Read 
 
     `known` is an earlier reading: files only grow and objects never change, so one that is as long as it was then is not read again.
 
-    Raises: JournalDamaged, JournalTooNew, StoreError.
+    Raises: JournalDamaged, JournalTooNew, StoreError; ObjectExists, where a snapshot stands for `below` itself: whoever holds that name
+        was away for so long that it was deleted meanwhile, and is not the owner.
     """
     return await (_read_growing(folder, below, known) if folder.logs is not None else _read_objects(folder, below, known))
 
@@ -91,7 +92,7 @@ async def _read_growing(folder: Folder, below: int | None, known: Read | None) -
         fresh = [n for n in found if n not in data and n not in kept]
         sizes |= found
         if not fresh:
-            understood = _understand(folder.url, data, kept, sizes, None)
+            understood = _understand(folder.url, data, kept, sizes, None, 0)
             return understood if understood is not None else await _read_growing(folder, below, None)
         for number in sorted(found, reverse=True):  # newest first: what it says of an older one's end is true of what is read afterwards
             if number not in kept:
@@ -105,14 +106,16 @@ async def _read_objects(folder: Folder, below: int | None, known: Read | None) -
     A segment that is gone when it is fetched went because of a newer snapshot: then all is read again from that.
     """
     while True:
-        names = [n for n in await snapshots(folder) if below is None or n < below]
+        names = await snapshots(folder)
+        if below is not None and names and names[-1] >= below:
+            raise ObjectExists(where=f"{folder.url}/{snapshot_key(names[-1])}")
         snapshot = await newest_snapshot(folder, names)
         start = snapshot.segment if snapshot is not None else 0
         sizes = {n: size for n, size in (await segment_sizes(folder)).items() if n > start and (below is None or n < below)}
         kept = {s.header.segment: s for s in known.segments if s.header.segment in sizes} if known is not None else {}
         try:
             data = await _segments(folder, [n for n in sizes if n not in kept])
-            understood = _understand(folder.url, data, kept, sizes, snapshot)
+            understood = _understand(folder.url, data, kept, sizes, snapshot, below or 0)
             assert understood is not None  # an object's end does not change
             return understood
         except JournalDamaged:
@@ -144,9 +147,12 @@ async def _segment(folder: Folder, number: int) -> bytes:
 
 
 def _understand(
-    url: str, data: Mapping[int, bytes], kept: Mapping[int, Segment], sizes: Mapping[int, int], snapshot: Snapshot | None
+    url: str, data: Mapping[int, bytes], kept: Mapping[int, Segment], sizes: Mapping[int, int], snapshot: Snapshot | None, end: int
 ) -> Read | None:
-    """Newest first: only a newer segment knows where an older one ends. None, where that contradicts a kept reading."""
+    """Newest first: only a newer segment knows where an older one ends. None, where that contradicts a kept reading.
+
+    All names below `end` have to be there.
+    """
     seals: dict[int, Seal] = {}
     segments: list[Segment] = []
     for number in sorted({*data, *kept}, reverse=True):
@@ -162,14 +168,14 @@ def _understand(
             for found in frame.seals:
                 seals.setdefault(found.segment, found)
     segments.reverse()
-    _check_sequence(url, segments, seals, snapshot.segment if snapshot is not None else 0)
+    _check_sequence(url, segments, seals, snapshot.segment if snapshot is not None else 0, end)
     lengths = {n: len(data[n]) if n in data else sizes[n] for n in (*data, *kept)}
     return Read(segments=tuple(segments), seals=seals, sizes=lengths, snapshot=snapshot)
 
 
-def _check_sequence(url: str, segments: list[Segment], seals: Mapping[int, Seal], start: int) -> None:
+def _check_sequence(url: str, segments: list[Segment], seals: Mapping[int, Seal], start: int, end: int) -> None:
     numbers = {segment.header.segment for segment in segments}
-    expected = set(range(start + 1, max(numbers, default=0) + 1)) | {number for number in seals if number > start}
+    expected = set(range(start + 1, max(end, max(numbers, default=0) + 1))) | {number for number in seals if number > start}
     for number in sorted(expected - numbers):
         where = f"{url}/{segment_key(number)}"
         raise JournalDamaged(where=where, segment=number, offset=0, reason="the segment is gone")
