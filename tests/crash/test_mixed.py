@@ -2,210 +2,88 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from campaign.programs import hold, ledger, mixed
+from servers.fixtures import Server
 
-from holdfast import Retry, Status, ctx, custom_context, group, task
-from holdfast.errors import NonRetryable
-from holdfast.folders.memory import MemoryDisk
-from holdfast.testing import Ledger, Survival, crash_everywhere, memory_store, power_cuts
-from holdfast.testing.crashes import RUN_NAME
-from holdfast.views import RunState
+from holdfast.folders.objects import ObjectFolder
+from holdfast.testing import crash_everywhere, power_cuts
+from holdfast.testing.places import BucketPlace, FilesPlace, On, RemotePlace
 
-ledger = Ledger()
 WIDTH = 20
-BIG = 70_000  # bytes: a blob
+IN_MEMORY: list[On] = ["disk", "bucket"]
 
 
-class Declined(Exception):
-    pass
+@pytest.mark.parametrize("on", IN_MEMORY)
+def test_killed_here_and_there_it_gives_the_right_result_and_repeats_nothing(on: On) -> None:
+    assert hold(crash_everywhere(lambda: mixed(4), step=9, on=on, ledger=ledger), 4) > 20
 
 
-class Unpayable(NonRetryable):
-    pass
+@pytest.mark.parametrize("on", IN_MEMORY)
+def test_whatever_is_forgotten_or_late_it_gives_the_right_result_and_repeats_nothing(on: On) -> None:
+    assert hold(power_cuts(lambda: mixed(4), range(60), on=on, ledger=ledger), 4) > 60
 
 
-@contextmanager
-def known(what: str) -> Iterator[None]:
-    """The outcome of what is awaited in the block, whichever it is, is known to the caller."""
-    try:
-        yield
-    except Exception:
-        ledger.got(what)
-        raise
-    ledger.got(what)
+def test_killed_on_a_real_disk_it_gives_the_right_result_and_repeats_nothing(tmp_path: Path) -> None:
+    assert hold(crash_everywhere(lambda: mixed(2), step=31, on=FilesPlace(tmp_path), ledger=ledger), 2) > 10
 
 
-@task
-async def step(n: int) -> int:
-    ledger.ran(f"step {n}")
-    return n + 1
+def s3(moto: Server, name: str) -> RemotePlace:
+    def folder(path: str) -> ObjectFolder:
+        found = moto.folder(f"{name}/{path}")
+        assert isinstance(found, ObjectFolder)
+        return found
+
+    return RemotePlace(folder)
 
 
-@task
-def threaded(n: int) -> int:
-    ledger.ran(f"threaded {n}")
-    return n * 10
+@pytest.mark.slow
+def test_killed_on_s3_it_gives_the_right_result_and_repeats_nothing(moto: Server) -> None:
+    assert hold(crash_everywhere(lambda: mixed(2), step=17, when=["after"], on=s3(moto, "killed"), ledger=ledger), 2) >= 2
 
 
-@task(retries=Retry(max_attempts=4))
-async def flaky(n: int) -> int:
-    if ctx().attempt_number < 2:
-        raise ValueError("not yet")
-    ledger.ran(f"flaky {n}")
-    return n
-
-
-@task
-async def by_card(amount: int) -> str:
-    ledger.ran(f"card {amount}")
-    if amount > 5:
-        raise Declined(str(amount))
-    return "card"
-
-
-@task
-async def by_bank(amount: int) -> str:
-    ledger.ran(f"bank {amount}")
-    if amount > 50:
-        raise Unpayable(str(amount))
-    return "bank"
-
-
-@task
-async def pay(amount: int) -> str:
-    try:
-        with known(f"card {amount}"):
-            return await by_card(amount)
-    except Declined:
-        try:
-            with known(f"bank {amount}"):
-                return await by_bank(amount)
-        except Unpayable:
-            return "nobody"
-
-
-@task
-async def page(number: int) -> bytes:
-    ledger.ran(f"page {number}")
-    return bytes([number]) * BIG
-
-
-@task(keep=1)
-async def pages(count: int) -> int:
-    state = await ctx().checkpoint.load(dict[str, int]) or {"next": 0, "size": 0}
-    while state["next"] < count:
-        with known(f"page {state['next']}"):
-            content = await page(state["next"])
-        state = {"next": state["next"] + 1, "size": state["size"] + len(content)}
-        await ctx().checkpoint.save(state)
-    return state["size"]
-
-
-@task(concurrency=8)
-async def square(n: int) -> int:
-    ledger.ran(f"square {n}")
-    return n * n
-
-
-async def squared(n: int) -> int:
-    with known(f"square {n}"):
-        return await square(n)
-
-
-@task
-async def fan_out(width: int) -> list[int]:
-    with custom_context(tenant="a"), group("squares"):
-        return await asyncio.gather(*(squared(n) for n in range(width)))
-
-
-def measured() -> list[int]:
-    ledger.ran("measured")
-    return [1, 2, 3]
-
-
-@task
-async def positions() -> bool:
-    with known("measured"):
-        values = await ctx().record(measured)
-    drawn, at = await ctx().uuid(), await ctx().now()
-    ledger.got(f"drawn {drawn} {at.isoformat()}")
-    await step(100)
-    return values == [1, 2, 3] and isinstance(at, datetime) and await ctx().random() < 1
-
-
-@task
-async def mixed(width: int) -> list[Any]:
-    with known("step 1"):
-        one = await step(1)
-    with known("threaded 2"):
-        two = await threaded.call(one)
-    ways = [await pay(3), await pay(30), await pay(300)]
-    with known("flaky 7"):
-        seven = await flaky(7)
-    both = await asyncio.gather(pages(3), fan_out(width))
-    return [two, ways, seven, *both, await positions()]
-
-
-def right(width: int) -> list[Any]:
-    return [20, ["card", "bank", "nobody"], 7, 3 * BIG, [n * n for n in range(width)], True]
-
-
-def completed(state: RunState) -> dict[str, int]:
-    """The actions that are recorded as COMPLETED, each with its number of attempts."""
-    return {name: len(action.attempts) for name, action in state.actions.items() if action.status is Status.COMPLETED}
-
-
-def recorded_on(disk: MemoryDisk) -> dict[str, int]:
-    try:
-        return completed(memory_store(disk).state_sync(RUN_NAME))
-    except LookupError:  # killed before there was a run
-        return {}
-
-
-def hold(survivals: Iterable[Survival[list[Any]]], width: int) -> int:
-    """Hold a program to the laws, and return how many times it was killed."""
-    count = 0
-    for survival in survivals:
-        assert survival.value == right(width), f"{survival}: {survival.error!r}"
-        assert ledger.again == [], survival
-        assert len({entry.what for entry in survival.entries if entry.what.startswith("drawn")}) == 1, survival
-        state = survival.store.state_sync(RUN_NAME)
-        final = completed(state)
-        for life, disk in enumerate(survival.found):
-            if not survival.crashes[life].power_cut and any(later.power_cut for later in survival.crashes[life + 1 :]):
-                continue  # a part of what is read there was never synced, and nobody was told of it
-            for name, attempts in recorded_on(disk).items():
-                assert final[name] == attempts, f"{survival}: {state.actions[name].task_name} ran again"
-        for action in state.actions.values():
-            numbers = [attempt.number for attempt in action.attempts]
-            assert numbers == sorted(set(numbers)), survival
-            assert [attempt.status for attempt in action.attempts].count(Status.COMPLETED) <= 1, survival
-            assert action.status is not Status.COMPLETED or action.attempts[-1].status is Status.COMPLETED, survival
-        count += len(survival.crashes)
-    return count
-
-
-def test_killed_here_and_there_it_gives_the_right_result_and_repeats_nothing() -> None:
-    assert hold(crash_everywhere(lambda: mixed(4), step=9, ledger=ledger), 4) > 30
-
-
-def test_whatever_the_disk_forgets_it_gives_the_right_result_and_repeats_nothing() -> None:
-    assert hold(power_cuts(lambda: mixed(4), range(150), ledger=ledger), 4) > 150
+# the long forms
 
 
 @pytest.mark.campaign
-def test_killed_everywhere_it_gives_the_right_result_and_repeats_nothing() -> None:
-    assert hold(crash_everywhere(lambda: mixed(WIDTH), ledger=ledger), WIDTH) > 300
+@pytest.mark.parametrize("on", IN_MEMORY)
+def test_killed_everywhere_it_gives_the_right_result_and_repeats_nothing(on: On, record_property: Any) -> None:
+    killed = hold(crash_everywhere(lambda: mixed(WIDTH), late_by=range(1, 25), on=on, ledger=ledger), WIDTH)
+    record_property(f"tried: killed everywhere, {on} in memory", killed)
+    assert killed > 300
+
+
+@pytest.mark.campaign
+def test_killed_everywhere_on_a_real_disk_it_gives_the_right_result_and_repeats_nothing(tmp_path: Path, record_property: Any) -> None:
+    killed = hold(crash_everywhere(lambda: mixed(4), on=FilesPlace(tmp_path), ledger=ledger), 4)
+    record_property("tried: killed everywhere, real disk", killed)
+    assert killed > 300
+
+
+@pytest.mark.campaign
+def test_killed_everywhere_on_s3_it_gives_the_right_result_and_repeats_nothing(moto: Server, record_property: Any) -> None:
+    killed = hold(crash_everywhere(lambda: mixed(4), late_by=[1, 7], on=s3(moto, "everywhere"), ledger=ledger), 4)
+    record_property("tried: killed everywhere, S3", killed)
+    assert killed > 100
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("thousand", range(10))
-def test_after_ten_thousand_power_cuts_it_gives_the_right_result_and_repeats_nothing(thousand: int) -> None:
+def test_after_ten_thousand_power_cuts_it_gives_the_right_result_and_repeats_nothing(thousand: int, record_property: Any) -> None:
     seeds, width = range(thousand * 1000, thousand * 1000 + 1000), 2 + thousand * 2
-    assert hold(power_cuts(lambda: mixed(width), seeds, ledger=ledger), width) > 1000
+    killed = hold(power_cuts(lambda: mixed(width), seeds, ledger=ledger), width)
+    record_property("tried: power cuts, disk in memory", killed)
+    assert killed > 1000
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("hundred", range(10))
+def test_killed_in_any_order_of_tasks_with_late_requests_it_gives_the_right_result(hundred: int, record_property: Any) -> None:
+    killed = 0
+    for seed in range(hundred * 100, hundred * 100 + 100):
+        killed += hold(power_cuts(lambda: mixed(4), [seed], on=BucketPlace(seed=seed), ledger=ledger), 4)
+    record_property("tried: killed in shuffled orders with late requests, bucket in memory", killed)
+    assert killed > 100

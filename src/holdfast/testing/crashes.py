@@ -276,6 +276,7 @@ async def _life(program: Program[R], store: Store, life: Life) -> R:
         return running.result()
     finally:
         death.cancel()
+        await store.aclose()  # what its process had open
 
 
 async def _bury() -> None:

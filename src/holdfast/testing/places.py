@@ -277,7 +277,8 @@ class RemotePlace:
 
     @property
     def store(self) -> Store:
-        return self._on(self._folder(self._path))
+        """A copy of it: a client of the real one would have to be closed."""
+        return self.seen().store
 
     def _on(self, folder: ObjectFolder) -> Store:
         return Store.on(folder, lease=timedelta(seconds=REAL_LEASE))
