@@ -98,10 +98,9 @@ async def _all_of(workers: Sequence[asyncio.Future[None]]) -> None:
     _cancel(others)
     if others:
         await asyncio.wait(others)
-    errors = [each.exception() for each in workers if not each.cancelled()]  # looked at, all of them
-    first = next((each.exception() for each in ended if not each.cancelled() and each.exception() is not None), None)
-    if first is not None or any(errors):
-        raise first if first is not None else next(error for error in errors if error is not None)
+    failed = [each for each in workers if not each.cancelled() and each.exception() is not None]
+    for worker in sorted(failed, key=lambda each: each not in ended):  # who failed first, not who failed at being ended
+        worker.result()
 
 
 def _cancel(workers: Iterable[asyncio.Future[None]]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from holdfast.errors import InvalidOption
 from holdfast.frozen import Frozen
@@ -71,6 +71,10 @@ class Saved(Frozen):
     order: Generation3
     ordinal: int
     metric: float | None = None
+
+
+#: The order of a save that is not written yet.
+UNWRITTEN: Final[Generation3] = (0, 0, 0)
 
 
 def metric_of(retention: Retention, metadata: Mapping[str, Any]) -> float | None:

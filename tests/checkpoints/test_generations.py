@@ -286,7 +286,7 @@ def test_saving_without_waiting_takes_its_copy_before_it_returns(tmp_path: Path)
         loaded = await checkpoint.load()
         assert loaded is not None
         found.append({path.name: path.read_bytes() for path in loaded.iterdir()})
-        assert not [path for path in checkpoint.path.iterdir() if path.name.startswith("staged")], "copies are gone once written"
+        assert not [path for path in checkpoint.path.iterdir() if path.name.startswith("copy")], "copies are gone once written"
         return found
 
     assert perform(body) == [b"as it was", {"seen": [1]}, b"as it was", {"a": b"as it was"}]

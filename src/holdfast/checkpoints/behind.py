@@ -7,17 +7,26 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from holdfast.checkpoints.prepared import Prepared
-from holdfast.retention import Retention, may_be_passed_over
+from holdfast.retention import Retention, Saved, may_be_passed_over
 
 #: Saves that wait for the one being written. A further one waits for room, before it takes its copy.
 MOST: Final = 2
 
 
 class Behind:
-    """The saves of one attempt that were asked for with `wait=False`."""
+    """The saves of one attempt that were asked for with `wait=False`.
 
-    def __init__(self, write: Callable[[Prepared], Awaitable[object]], retention: Retention) -> None:
+    Args:
+        write: Writes one.
+        let_go: Called with each that was written, or will not be.
+        retention: Which saves somebody may want.
+    """
+
+    def __init__(
+        self, write: Callable[[Prepared], Awaitable[object]], let_go: Callable[[Prepared], Awaitable[None]], retention: Retention
+    ) -> None:
         self._write = write
+        self._let_go = let_go
         self._retention = retention
         self._waiting: list[Prepared] = []
         self._writer: asyncio.Task[None] | None = None
@@ -25,7 +34,7 @@ class Behind:
         self._failure: Exception | None = None
         self._last_failed = False
 
-    async def room_for(self, newer: Prepared) -> None:
+    async def room_for(self, newer: Saved) -> None:
         """Return when `newer` can be put. Raises: what an earlier save failed with."""
         self.report()
         while sum(not self._passes_over(older, newer) for older in self._waiting) >= MOST:
@@ -37,13 +46,13 @@ class Behind:
 
     async def put(self, newer: Prepared) -> None:
         """Have a save written in its turn, and leave out those that it makes needless."""
-        needless = [older for older in self._waiting if self._passes_over(older, newer)]
-        self._waiting = [older for older in self._waiting if older not in needless] + [newer]
+        needless = [older for older in self._waiting if self._passes_over(older, newer.asked.saved)]
+        self._waiting = [older for older in self._waiting if not self._passes_over(older, newer.asked.saved)] + [newer]
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all())
             self._writer.add_done_callback(self._ended)
         for older in needless:
-            await older.let_go()
+            await self._let_go(older)
 
     async def settled(self) -> None:
         """Return when nothing is waiting or being written. Who is cancelled here leaves it at work. Raises: what a save failed with."""
@@ -74,8 +83,8 @@ class Behind:
         if self._writer is not None:
             self._writer.cancel()
 
-    def _passes_over(self, older: Prepared, newer: Prepared) -> bool:
-        return may_be_passed_over(self._retention, older.saved, newer.saved)
+    def _passes_over(self, older: Prepared, newer: Saved) -> bool:
+        return may_be_passed_over(self._retention, older.asked.saved, newer)
 
     async def _write_all(self) -> None:
         while self._waiting:
@@ -89,7 +98,7 @@ class Behind:
             else:
                 self._last_failed = False
             finally:
-                await prepared.let_go()
+                await self._let_go(prepared)
 
     def _ended(self, writer: asyncio.Task[None]) -> None:
         self._moved.set()

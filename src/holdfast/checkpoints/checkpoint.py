@@ -23,7 +23,7 @@ from holdfast.bridge import running_loop, wait_for_loop
 from holdfast.checkpoints.behind import Behind
 from holdfast.checkpoints.generations import Generation, Generation3
 from holdfast.checkpoints.keeper import Keeper
-from holdfast.checkpoints.prepared import Prepared, plain, source_of
+from holdfast.checkpoints.prepared import Asked, Prepared, plain, source_of
 from holdfast.checkpoints.reading import Reader, Wanted
 from holdfast.checkpoints.restoring import remove
 from holdfast.checkpoints.retaining import Retaining
@@ -33,7 +33,8 @@ from holdfast.codec import codec_for
 from holdfast.deferred import Deferred
 from holdfast.errors import BlockingCall, ForgottenAwait
 from holdfast.folders.protocol import Folder
-from holdfast.retention import metric_of
+from holdfast.folders.threads import call, in_thread
+from holdfast.retention import UNWRITTEN, Saved, metric_of
 
 T = TypeVar("T")
 Type: TypeAlias = type[T] | TypeAdapter[T]
@@ -57,13 +58,12 @@ class Checkpoint:
 
     def __init__(self, folder: Folder, blobs: Blobs, keeper: Keeper) -> None:
         self._keeper = keeper
-        self._retaining = Retaining(folder, blobs, keeper, self._relied_on)
+        self._retaining = Retaining(folder, blobs, keeper)
         self._writer = Writer(folder, blobs, keeper, self._retaining.saved)
-        self._reader = Reader(folder, blobs, keeper, self._new_place, self._retaining.found_damaged)
-        self._behind = Behind(self._writer.write, keeper.retention)
+        self._reader = Reader(folder, blobs, keeper, lambda: self._new_place("restored"), self._found_damaged)
+        self._behind = Behind(self._writer.write, self._let_go, keeper.retention)
         self._turn = asyncio.Lock()
         self._savings: list[Saving] = []
-        self._relying: list[Prepared] = []
         self._workspace: Path | None = None
         self._places = 0
 
@@ -230,39 +230,49 @@ class Checkpoint:
     async def _save(self, data: object, metadata: Mapping[str, Any] | None, trust_stat: bool, wait: bool) -> Generation | None:
         self._keeper.check("checkpoint.save")
         self._savings = [s for s in self._savings if not s.begun]
-        prepared = self._asked_for(dict(metadata or {}))
+        asked = self._asked_for(dict(metadata or {}))
         if wait:
             await self.flush()
             source = source_of(data)
-            prepared.payload = Tree(source, trust_stat) if source is not None else await plain(data, self._keeper.task_name)
-            return await self._writer.write(prepared)
+            payload = Tree(source, trust_stat) if source is not None else await plain(data, self._keeper.task_name)
+            return await self._writer.write(Prepared(asked, payload))
         async with self._turn:  # in the order in which they were asked for
-            await self._behind.room_for(prepared)
-            await self._copy_into(prepared, data, trust_stat)
-            await self._behind.put(prepared)
+            await self._behind.room_for(asked.saved)
+            await self._behind.put(await self._copied(asked, data, trust_stat))
         return None
 
-    def _asked_for(self, metadata: Mapping[str, Any]) -> Prepared:
+    def _asked_for(self, metadata: Mapping[str, Any]) -> Asked:
         encoded = codec_for(Any, task="metadata").encode(metadata).tree
-        metric = metric_of(self._keeper.retention, metadata)
         ordinal, undelivered = self._keeper.begin_save()
-        return Prepared(metadata, encoded, ordinal, tuple(undelivered), metric)
+        saved = Saved(UNWRITTEN, ordinal, metric_of(self._keeper.retention, metadata))
+        return Asked(metadata, encoded, tuple(undelivered), saved)
 
-    async def _copy_into(self, prepared: Prepared, data: object, trust_stat: bool) -> None:
+    async def _copied(self, asked: Asked, data: object, trust_stat: bool) -> Prepared:
         """Take what is saved as it is now: the body goes on, and changes it."""
         source = source_of(data)
         if source is None:
-            prepared.payload = await plain(data, self._keeper.task_name)
-            return
+            return Prepared(asked, await plain(data, self._keeper.task_name))
         base = await self._writer.newest() if trust_stat else None
-        if base is not None:
-            prepared.relies_on = base.generation.order
-            self._relying = [each for each in self._relying if each.relies_on is not None] + [prepared]
-        prepared.payload = await copied(source, base, self._new_place())
+        pinned, place = base.generation.order if base is not None else None, self._new_place("copy")
+        if pinned is not None:
+            self._retaining.pin(pinned)
+        try:
+            return Prepared(asked, await copied(source, base, place), pinned)
+        except BaseException:
+            await self._let_go(Prepared(asked, Tree(source, trust_stat, copies=place), pinned))
+            raise
 
-    def _relied_on(self) -> set[Generation3]:
-        return {each.relies_on for each in self._relying if each.relies_on is not None}
+    async def _let_go(self, prepared: Prepared) -> None:
+        """It is written, or will not be."""
+        if prepared.pinned is not None:
+            self._retaining.unpin(prepared.pinned)
+        if isinstance(prepared.payload, Tree) and prepared.payload.copies is not None:
+            await in_thread(call(remove, prepared.payload.copies))
 
-    def _new_place(self) -> Path:
+    def _found_damaged(self, order: Generation3) -> None:
+        self._retaining.found_damaged(order)
+        self._writer.found_damaged(order)
+
+    def _new_place(self, what: str) -> Path:
         self._places += 1
-        return self.path / f"{self._places}"
+        return self.path / f"{what}-{self._places}"

@@ -19,6 +19,7 @@ from holdfast.codec import codec_for, from_json, to_json
 from holdfast.errors import CheckpointCorrupt, CheckpointForeign, ObjectMissing
 from holdfast.files import Stat
 from holdfast.folders.protocol import Folder
+from holdfast.folders.threads import in_thread
 from holdfast.frozen import Frozen
 
 Generation3: TypeAlias = tuple[int, int, int]
@@ -28,6 +29,9 @@ Kind: TypeAlias = Literal["bytes", "data", "file", "directory"]
 FORMAT: Final = "2.0"
 
 INLINE, NAMES_BLOBS = ".json", ".blobs.json"
+
+#: Up to these, manifests are read and made where we are; larger ones in a thread.
+_QUICK, _FEW = 128 * 1024, 200
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -101,6 +105,7 @@ class Manifest(Frozen):
         version: Of the task that saved.
         ordinal: Its place in its line of saves.
         undelivered: Calls that were under way.
+        is_synced: Whether it, and what it names, has to survive a power cut.
         inline: The payload, where it is small.
         files: The payload, where it is not: entries of a directory, or one file named `payload`.
         parts: Large binary leaves of data, by the digest that the payload has in their place.
@@ -111,6 +116,7 @@ class Manifest(Frozen):
     version: str | None
     ordinal: int
     undelivered: tuple[str, ...]
+    is_synced: bool
     inline: bytes | None = None
     files: tuple[File, ...] = ()
     parts: tuple[tuple[str, tuple[Chunk, ...]], ...] = ()
@@ -160,7 +166,9 @@ async def read_manifest(folder: Folder, order: Generation3, key: str) -> Manifes
     except ObjectMissing as error:
         raise CheckpointCorrupt(where=where, reason=f"{key} is gone") from error
     try:
-        return understand(order, unsealed(data), where)
+        if len(data) <= _QUICK:
+            return understand(order, unsealed(data), where)
+        return await in_thread(lambda: understand(order, unsealed(data), where))
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise CheckpointCorrupt(where=where, reason=f"{key} can't be read") from error
 
@@ -179,6 +187,13 @@ def order_of(name: str) -> Generation3 | None:
 
 
 # records
+
+
+async def record_of(manifest: Manifest, metadata: Any) -> bytes:
+    """A manifest's bytes, with its encoded metadata; made in a thread where it has many files."""
+    if len(manifest.files) <= _FEW:
+        return sealed(to_json(described(manifest, metadata)))
+    return await in_thread(lambda: sealed(to_json(described(manifest, metadata))))
 
 
 def sealed(body: bytes) -> bytes:
@@ -214,6 +229,7 @@ def described(manifest: Manifest, metadata: Any) -> dict[str, Any]:
         "at": generation.created_at.timestamp(),
         "ordinal": manifest.ordinal,
         "undelivered": list(manifest.undelivered),
+        "sync": manifest.is_synced,
     }
     if manifest.inline is not None:
         record["inline"] = b64encode(manifest.inline).decode()
@@ -241,6 +257,7 @@ def understand(order: Generation3, record: dict[str, Any], where: str) -> Manife
         version=record["version"],
         ordinal=record["ordinal"],
         undelivered=tuple(record["undelivered"]),
+        is_synced=record["sync"],
         inline=b64decode(record["inline"]) if "inline" in record else None,
         files=tuple(_file(row) for row in record.get("files", ())),
         parts=tuple((part, tuple(map(_chunk, chunks))) for part, chunks in record.get("parts", ())),
@@ -266,11 +283,14 @@ def _check_format(record: Mapping[str, Any], where: str) -> None:
 
 
 def _chunk_row(chunk: Chunk) -> list[Any]:
-    return [chunk.digest, chunk.size] if chunk.name == chunk.digest else [chunk.digest, chunk.size, chunk.name]
+    """Names mostly begin with the digest: then only what follows is written, behind a plus."""
+    follows = chunk.name.removeprefix(chunk.digest)
+    return [chunk.digest, chunk.size, chunk.name if follows == chunk.name else f"+{follows}"]
 
 
 def _chunk(row: list[Any]) -> Chunk:
-    return Chunk(row[0], row[1], row[2] if len(row) > 2 else row[0])
+    digest, size, name = row[:3]
+    return Chunk(digest, size, f"{digest}{name[1:]}" if name[:1] == "+" else name)
 
 
 def _file_row(f: File) -> list[Any]:

@@ -9,53 +9,49 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.checkpoints.generations import Generation3, Kind
-from holdfast.checkpoints.restoring import remove
 from holdfast.checkpoints.sending import Tree
 from holdfast.codec import codec_for, to_json
 from holdfast.folders.threads import call, in_thread
+from holdfast.frozen import Frozen
 from holdfast.retention import Saved
 
 
-class Plain:
-    """A payload in memory."""
+class Plain(Frozen):
+    """A payload in memory, with its large parts by the digests that stand in their place."""
 
-    __slots__ = ("data", "kind", "parts")
-
-    def __init__(self, kind: Kind, data: bytes, parts: Mapping[str, bytes]) -> None:
-        self.kind: Kind = kind
-        self.data = data
-        self.parts = parts
+    kind: Kind
+    data: bytes
+    parts: Mapping[str, bytes]
 
 
-class Prepared:
-    """One save that has been asked for.
+class Asked(Frozen):
+    """What was asked for beside the payload.
 
     Attributes:
-        payload: In memory, or a file or directory.
         metadata: As it was given.
         encoded: The metadata, as it goes into the manifest.
-        ordinal: Its place in its line of saves.
-        undelivered: Calls that were under way when it was asked for.
-        saved: What retention looks at; its generation is not known yet.
-        relies_on: A generation whose chunks it names without having read or copied them: it must not be deleted before.
+        undelivered: Calls that were under way.
+        saved: What retention looks at; which generation it becomes is not known yet.
     """
 
-    __slots__ = ("encoded", "metadata", "ordinal", "payload", "relies_on", "saved", "undelivered")
+    metadata: Mapping[str, Any]
+    encoded: Any
+    undelivered: tuple[str, ...]
+    saved: Saved
 
-    def __init__(self, metadata: Mapping[str, Any], encoded: Any, ordinal: int, undelivered: tuple[str, ...], metric: float | None) -> None:
-        self.payload: Plain | Tree = Plain("bytes", b"", {})
-        self.metadata = metadata
-        self.encoded = encoded
-        self.ordinal = ordinal
-        self.undelivered = undelivered
-        self.saved = Saved((0, 0, 0), ordinal, metric)
-        self.relies_on: Generation3 | None = None
 
-    async def let_go(self) -> None:
-        """It is written, or will not be: remove its copy."""
-        self.relies_on = None
-        if isinstance(self.payload, Tree) and self.payload.copies is not None:
-            await in_thread(call(remove, self.payload.copies))
+class Prepared(Frozen):
+    """One save, ready to be written.
+
+    Attributes:
+        asked: See there.
+        payload: In memory, or a file or directory.
+        pinned: A generation whose chunks it names without having read or copied them: it must not be deleted before.
+    """
+
+    asked: Asked
+    payload: Plain | Tree
+    pinned: Generation3 | None = None
 
 
 async def plain(data: object, task: str) -> Plain:

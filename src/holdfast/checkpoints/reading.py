@@ -88,9 +88,9 @@ class Reader:
                     continue
                 value = await self._value(manifest, wanted)
             except CheckpointCorrupt as error:
+                self._on_damaged(order)
                 if certain is not None or not wanted.fallback:
                     raise
-                self._on_damaged(order)
                 reasons.append(error.reason)
                 continue
             if reasons:

@@ -38,11 +38,11 @@ class Restorer:
         self._blobs = blobs
         self._manifest = manifest
         self._where = f"{where}/{manifest.key}"
-        self._check()
 
     async def content(self) -> Content:
         """The payload of anything but a directory, in memory."""
         manifest = self._manifest
+        await in_thread(self._check)
         parts = {part: b"".join(await self._fetched(chunks)) for part, chunks in manifest.parts}
         for part, data in parts.items():
             if await digest_aside(data) != part:
@@ -53,6 +53,7 @@ class Restorer:
 
     async def path(self, target: Path, only: str | None) -> Path:
         """The payload as the file `payload` in `target`, or as the directory `target`. Raises: InvalidOption."""
+        await in_thread(self._check)
         files = self._files(only)
         half = target.with_name(f"{target.name}.half")
         try:

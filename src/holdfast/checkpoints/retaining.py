@@ -7,7 +7,7 @@ What the store does not let go of now is left to a later save.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from holdfast.blobs import Blobs
@@ -38,14 +38,13 @@ class Retaining:
         folder: Where the manifests are.
         blobs: Is told what nobody of these names any more.
         keeper: Whose they are.
-        relied_on: Generations that a save still needs which is not yet written.
     """
 
-    def __init__(self, folder: Folder, blobs: Blobs, keeper: Keeper, relied_on: Callable[[], Collection[Generation3]]) -> None:
+    def __init__(self, folder: Folder, blobs: Blobs, keeper: Keeper) -> None:
         self._folder = folder
         self._blobs = blobs
         self._keeper = keeper
-        self._relied_on = relied_on
+        self._pins: list[Generation3] = []
         self._known: dict[Generation3, _Known] | None = {} if keeper.newest is None else None
         self._noted: dict[Generation3, _Known] = {}
         self._damaged: set[Generation3] = set()
@@ -64,6 +63,13 @@ class Retaining:
     def found_damaged(self, order: Generation3) -> None:
         """A generation that can't be restored does not count as one that is kept."""
         self._damaged.add(order)
+
+    def pin(self, order: Generation3) -> None:
+        """Keep a generation, whatever retention says, until it is let go as often."""
+        self._pins.append(order)
+
+    def unpin(self, order: Generation3) -> None:
+        self._pins.remove(order)
 
     async def settled(self) -> None:
         """Return when nothing is being deleted."""
@@ -104,7 +110,7 @@ class Retaining:
     def _superfluous(self, known: dict[Generation3, _Known]) -> list[_Known]:
         """Oldest first."""
         counted = {order: each for order, each in known.items() if self._keeper.may_load(order) and order not in self._damaged}
-        stay = {*kept(self._keeper.retention, (each.saved for each in counted.values())), *self._relied_on()}
+        stay = {*kept(self._keeper.retention, (each.saved for each in counted.values())), *self._pins}
         if (pinned := self._keeper.pinned()) is not None:
             stay.add(pinned)
         return [counted[order] for order in sorted(counted) if order not in stay]

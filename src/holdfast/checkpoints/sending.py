@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypeVar
@@ -36,6 +35,8 @@ TRIES: Final = 3
 
 #: Files that are read at one time. How much of them is in memory is bounded by `flow.room`.
 WIDTH: Final = 16
+#: Files that are copied at one time: each holds a thread for as long as it takes.
+COPIES: Final = 4
 
 
 _NONE: Final[Mapping[str, File]] = {}
@@ -73,7 +74,7 @@ class Tree(Frozen):
 
     def over(self, base: Manifest | None) -> Tree:
         """The same, to be saved after an older generation."""
-        return replace(self, trusted=files_of(base)) if self.trust_stat and self.copies is None else self
+        return Tree(self.source, True, files_of(base)) if self.trust_stat and self.copies is None else self
 
 
 def files_of(base: Manifest | None) -> Mapping[str, File]:
@@ -100,7 +101,7 @@ class Sender:
         sent = tuple([(part, await self._pieces(content)) for part, content in parts.items()])
         small = inline(kind, data)
         if small is not None:
-            return replace(small, size=size, parts=sent)
+            return Payload(kind, size, small.digest, inline=data, parts=sent)
         files = (File(PAYLOAD, size=len(data), chunks=await self._pieces(data)),)
         return Payload(kind, size, digest_of(files, kind), files=files, parts=sent)
 
@@ -199,7 +200,7 @@ async def _copied(source: Path, trusted: Mapping[str, File], copies: Path) -> Tr
         opened = await of_one_moment(path, lambda: in_thread(call(copy_stable, path, copy)))
         return File(listed.path, opened.mode, opened.stat.size, opened.stat.mtime_ns, stat=opened.stat)
 
-    files = tuple(await side_by_side(entry, found, width=WIDTH))
+    files = tuple(await side_by_side(entry, found, width=COPIES))
     return Tree(source, True, trusted, copies, files, began)
 
 

@@ -10,16 +10,14 @@ from holdfast.checkpoints.generations import (
     Generation,
     Generation3,
     Manifest,
-    described,
     listed,
     read_manifest,
-    sealed,
+    record_of,
 )
 from holdfast.checkpoints.keeper import Keeper
 from holdfast.checkpoints.prepared import Plain, Prepared
 from holdfast.checkpoints.sending import Payload, Sender, Tree, inline
 from holdfast.clocks import clock, instant
-from holdfast.codec import to_json
 from holdfast.errors import CheckpointCorrupt, CheckpointForeign
 from holdfast.folders.protocol import Folder
 
@@ -42,6 +40,7 @@ class Writer:
         self._turn = asyncio.Lock()
         self._saves = 0
         self._newest: Manifest | None = None
+        self._damaged: set[Generation3] = set()
 
     async def write(self, prepared: Prepared) -> Generation:
         """Raises: what `Checkpoint.save` raises."""
@@ -53,7 +52,7 @@ class Writer:
             small = inline(payload.kind, payload.data) if isinstance(payload, Plain) and not payload.parts else None
             if small is not None:
                 manifest = self._manifest(order, prepared, small, sent=small.size)
-                await self._create(manifest, prepared)
+                await self._create(manifest, await record_of(manifest, prepared.asked.encoded))
             else:
                 manifest = await self._write_chunks(order, prepared, payload)
             self._newest = manifest
@@ -63,15 +62,24 @@ class Writer:
 
     async def newest(self) -> Manifest | None:
         """The newest generation's manifest, if it is to be had: what need not be sent, or read, again."""
-        order = self._keeper.newest
-        if order is None or (self._newest is not None and self._newest.generation.order == order):
-            return self._newest
+        while (order := self._keeper.newest) is not None and order not in self._damaged:
+            if self._newest is None or self._newest.generation.order != order:
+                self._newest = await self._read(order)
+            if order == self._keeper.newest:  # and so nothing is about to delete it
+                is_durable = self._newest is not None and (self._newest.is_synced or not self._keeper.sync)
+                return self._newest if is_durable else None
+        return None
+
+    def found_damaged(self, order: Generation3) -> None:
+        """A generation that can't be restored is nothing to build on."""
+        self._damaged.add(order)
+
+    async def _read(self, order: Generation3) -> Manifest | None:
         try:
             found = (await listed(self._folder)).get(order)
-            self._newest = await read_manifest(self._folder, order, found) if found is not None else None
+            return await read_manifest(self._folder, order, found) if found is not None else None
         except (CheckpointCorrupt, CheckpointForeign):
-            self._newest = None
-        return self._newest
+            return None
 
     async def _write_chunks(self, order: Generation3, prepared: Prepared, payload: Plain | Tree) -> Manifest:
         """The chunks of the generation before are named again without a request: it is deleted only when this one is durable."""
@@ -89,26 +97,27 @@ class Writer:
             else:
                 sent = await sender.tree(payload.over(base))
             manifest = self._manifest(order, prepared, sent, sender.sent + len(sent.inline or b""))
+            record = await record_of(manifest, prepared.asked.encoded)
             await saving.assure()
-            await self._create(manifest, prepared)
+            await self._create(manifest, record)
             written = True
         return manifest
 
     def _manifest(self, order: Generation3, prepared: Prepared, payload: Payload, sent: int) -> Manifest:
-        created = instant(clock().now())
-        generation = Generation(*order, size=payload.size, digest=payload.digest, created_at=created, metadata=prepared.metadata, sent=sent)
+        created, metadata = instant(clock().now()), prepared.asked.metadata
+        generation = Generation(*order, size=payload.size, digest=payload.digest, created_at=created, metadata=metadata, sent=sent)
         return Manifest(
             generation=generation,
             kind=payload.kind,
             version=self._keeper.version,
-            ordinal=prepared.ordinal,
-            undelivered=prepared.undelivered,
+            ordinal=prepared.asked.saved.ordinal,
+            undelivered=prepared.asked.undelivered,
+            is_synced=self._keeper.sync,
             inline=payload.inline,
             files=payload.files,
             parts=payload.parts,
         )
 
-    async def _create(self, manifest: Manifest, prepared: Prepared) -> None:
-        record = described(manifest, prepared.encoded)
+    async def _create(self, manifest: Manifest, record: bytes) -> None:
         self._keeper.check("checkpoint.save")
-        await self._folder.create(manifest.key, sealed(to_json(record)), sync=self._keeper.sync)
+        await self._folder.create(manifest.key, record, sync=self._keeper.sync)
