@@ -245,6 +245,7 @@ def test_another_key_or_none_is_refused_by_every_verb_and_changes_nothing(place:
             lambda store=store: store.state_sync("r"),  # type: ignore[misc]
             lambda store=store: store.stop_sync("r"),  # type: ignore[misc]
             lambda store=store: store.cancel_sync("r"),  # type: ignore[misc]
+            store.gc_sync,
             lambda store=store: hf.run_sync(large("x"), run_name="another", store=store),  # type: ignore[misc]
         )
         for verb in verbs:
