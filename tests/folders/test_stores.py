@@ -7,8 +7,47 @@ from pathlib import Path
 import pytest
 from servers.fixtures import Server
 
+from holdfast.folders import anywhere
+from holdfast.folders.patience import Patience
 from holdfast.folders.protocol import Folder
 from holdfast.testing.conformance_folders import FolderConformance
+
+
+class OfFsspec(FolderConformance):
+    """A filesystem that is nobody's but fsspec's."""
+
+    def url(self, place: Path) -> tuple[str, dict[str, object]]:
+        raise NotImplementedError
+
+    def open(self, place: Path) -> Folder:
+        url, options = self.url(place)
+        return anywhere.open_at(url, options, Patience())
+
+
+class TestMemoryOfFsspec(OfFsspec):
+    def url(self, place: Path) -> tuple[str, dict[str, object]]:
+        return f"memory://{place.as_posix().lstrip('/')}", {}
+
+
+class TestLocalOfFsspec(OfFsspec):
+    def url(self, place: Path) -> tuple[str, dict[str, object]]:
+        return f"local:{place.as_posix()}", {}
+
+
+class TestDirOfFsspec(OfFsspec):
+    def url(self, place: Path) -> tuple[str, dict[str, object]]:
+        return "dir://below", {"path": place.as_posix(), "target_protocol": "local"}
+
+
+class TestAsyncOfFsspec(OfFsspec):
+    """A filesystem that is async by nature: s3fs, taken for one that nobody knows."""
+
+    @pytest.fixture(autouse=True)
+    def serve(self, moto: Server) -> None:
+        self.server = moto
+
+    def url(self, place: Path) -> tuple[str, dict[str, object]]:
+        return f"{self.server.url}/any/{place.parts[-2]}", dict(self.server.options)
 
 
 class OnServer(FolderConformance):
