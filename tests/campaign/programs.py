@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from holdfast import Retry, Status, Store, ctx, custom_context, group, task
-from holdfast.errors import NonRetryable
+from holdfast.errors import NonRetryable, StoreError
 from holdfast.testing import Ledger, Survival
 from holdfast.testing.crashes import RUN_NAME
 from holdfast.views import RunState
@@ -36,6 +36,8 @@ def known(what: str) -> Iterator[None]:
     """The outcome of what is awaited in the block, whichever it is, is known to the caller."""
     try:
         yield
+    except StoreError:  # no outcome of it: it could not be recorded
+        raise
     except Exception:
         ledger.got(what)
         raise

@@ -49,7 +49,8 @@ class Fault(Frozen):
             there is a `trouble`; of several deletions, half are done.
         slow: Seconds that pass before anything else.
         stale: The answer does not know of so many of the last changes.
-        nth: Only the n-th such operation, from 1.
+        after: Not the first so many such operations; the others count from there.
+        nth: Only the n-th, from 1.
         every: Only each n-th.
         times: Only the first so many.
         chance: Only so often, by the bucket's seed.
@@ -62,6 +63,7 @@ class Fault(Frozen):
     torn: bool = False
     slow: float = 0.0
     stale: int = 0
+    after: int = 0
     nth: int | None = None
     every: int | None = None
     times: int | None = None
@@ -213,7 +215,7 @@ class _Armed:
     def __init__(self, fault: Fault, rng: random.Random) -> None:
         self.fault = fault
         self._rng = rng
-        self._met = 0
+        self._met = -fault.after
         self._done = 0
 
     def meets(self, verb: str, names: Sequence[str]) -> bool:
@@ -223,6 +225,8 @@ class _Armed:
         if (fault.torn and verb not in TEARABLE) or (fault.applied and verb not in CHANGING) or (fault.stale and verb not in INDEXED):
             return False
         self._met += 1
+        if self._met < 1:
+            return False
         if fault.times is not None and self._done >= fault.times:
             return False
         if fault.nth is not None and self._met != fault.nth:
@@ -252,6 +256,8 @@ def _check(fault: Fault) -> None:
             raise InvalidOption(option=option, value=fault.verb, reason=f"only {', '.join(sorted(verbs))} can be that")
     if bool(fault.torn) + bool(fault.applied) + bool(fault.stale) > 1:
         raise InvalidOption(option="Fault", value=fault, reason="it is torn, or applied, or stale: take a fault for each")
+    if fault.after < 0:
+        raise InvalidOption(option="after", value=fault.after, reason="it is 0 or more")
     numbers: dict[str, Any] = {"nth": fault.nth, "every": fault.every, "times": fault.times}
     for option, number in numbers.items():
         if number is not None and number < 1:
