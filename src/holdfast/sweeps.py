@@ -295,7 +295,7 @@ async def _names_in_manifests(folder: Folder, listed: Sequence[str]) -> set[str]
 def _names_in_manifest(data: bytes, where: str) -> set[str]:
     try:
         return blobs_named(unsealed(data), where)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         reason = "it can't be read, and may name blobs; restore it from a copy, or delete it, before anything is freed"
         raise CheckpointCorrupt(where=where, reason=reason) from error
 

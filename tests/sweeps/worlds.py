@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha256
@@ -10,7 +11,6 @@ from typing import TypeVar
 
 from holdfast.blobs import Blobs, Saving, blob_key
 from holdfast.checkpoints.generations import FORMAT, NAMES_BLOBS, name_of, sealed
-from holdfast.clocks import clock
 from holdfast.codec import to_json
 from holdfast.folders.local import LocalFolder
 from holdfast.folders.memory import MemoryDisk
@@ -74,7 +74,7 @@ class Process:
         self._inner = inner
         self._rng = rng
         self._pauses = pauses
-        self._left = dies_at
+        self._left = [dies_at] if dies_at is not None else []
 
     @property
     def logs(self) -> Logs | None:
@@ -113,7 +113,9 @@ class Process:
         return await self._step(lambda: self._inner.walk(prefix))
 
     def child(self, prefix: str) -> Folder:
-        return _Below(self, prefix)
+        seen = copy.copy(self)  # of the same process
+        seen._inner, seen.url = self._inner.child(prefix), f"{self.url}/{prefix}"
+        return seen
 
     async def aclose(self) -> None: ...
 
@@ -122,33 +124,13 @@ class Process:
 
     async def _step(self, operation: Callable[[], Awaitable[T]]) -> T:
         await self.pause()
-        if self._left is not None:
-            self._left -= 1
-            if self._left < 0:
+        if self._left:
+            self._left[0] -= 1
+            if self._left[0] < 0:
                 raise Killed
         answer = await operation()
         await self.pause()
         return answer
-
-
-class _Below:
-    """A child of a process's folder: the same process."""
-
-    def __init__(self, process: Process, prefix: str) -> None:
-        self.url = f"{process.url}/{prefix}"
-        self.logs = None
-        self.unfenced = None
-        self._process = process
-        self._prefix = prefix
-
-    async def get(self, key: str) -> bytes:
-        return await self._process.get(f"{self._prefix}/{key}")
-
-    async def list(self, prefix: str) -> Sequence[Entry]:
-        return await self._process.list(f"{self._prefix}/{prefix}".rstrip("/"))
-
-    def __getattr__(self, name: str) -> object:
-        raise NotImplementedError(name)
 
 
 def on_bucket(bucket: MemoryBucket) -> ObjectFolder:
@@ -203,7 +185,3 @@ async def is_there(store: Folder, name: str) -> bool:
 
 async def blobs_in(store: Folder) -> set[str]:
     return {entry.name.rpartition("/")[2] for entry in await store.walk("blobs")}
-
-
-async def wait(seconds: float) -> None:
-    await clock().sleep(seconds)
