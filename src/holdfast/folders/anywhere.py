@@ -154,8 +154,8 @@ class Anywhere:
         if "truncate" in inspect.signature(self._filesystem.touch).parameters:
             try:
                 await self._ask("touch", self._path(name), truncate=False)
-            except NotImplementedError:
-                pass  # so it says where it can only write an empty file
+            except (NotImplementedError, ValueError):
+                pass  # so filesystems say that they can only write an empty file
             else:
                 return
         await self._write(name, await self.get(name))

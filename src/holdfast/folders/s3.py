@@ -76,7 +76,23 @@ async def _opened(bucket: str, options: Mapping[str, Any]) -> S3Bucket:
         use_listings_cache=False,
     )
     filesystem.retries = 1
+    if filesystem.session is None:
+        filesystem.session = _session(filesystem.kwargs)
     return S3Bucket(filesystem, await filesystem.set_session(), bucket)
+
+
+#: botocore's descriptions of services, which it would read from files again for each client: a tenth of a second.
+_descriptions: list[Any] = []
+
+
+def _session(options: Mapping[str, Any]) -> Any:
+    """What s3fs would make, with the descriptions that the first of them has read."""
+    session: Any = AioSession(**options)
+    if _descriptions:
+        session.register_component("data_loader", _descriptions[0])
+    else:
+        _descriptions.append(session.get_component("data_loader"))
+    return session
 
 
 class S3Bucket:
