@@ -9,16 +9,55 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
 from holdfast import Retry, Status, Store, ctx, custom_context, group, task
-from holdfast.errors import NonRetryable, StoreError
+from holdfast.errors import NonRetryable
 from holdfast.testing import Ledger, Survival
 from holdfast.testing.crashes import RUN_NAME
 from holdfast.views import RunState
 
-ledger = Ledger()
+#: Which of several owners of one run it is that goes on.
+who: ContextVar[str] = ContextVar("who", default="")
+
+
+class Witnessed(Ledger):
+    """Knows also which owner said it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[tuple[str, str, str]] = []
+
+    def ran(self, what: str) -> None:
+        super().ran(what)
+        self.said.append((who.get(), "ran", what))
+
+    def got(self, what: str) -> None:
+        super().got(what)
+        self.said.append((who.get(), "got", what))
+
+    def clear(self) -> None:
+        super().clear()
+        self.said = []
+
+    def of(self, owner: str, verb: str) -> set[str]:
+        return {what for name, said, what in self.said if (name, said) == (owner, verb)}
+
+    def again_by(self, owner: str) -> list[str]:
+        """What this owner ran after anybody had got it."""
+        known: set[str] = set()
+        found: list[str] = []
+        for name, verb, what in self.said:
+            if verb == "got":
+                known.add(what)
+            elif name == owner and what in known:
+                found.append(what)
+        return found
+
+
+ledger = Witnessed()
 WIDTH = 20
 BIG = 70_000  # bytes: a blob
 
@@ -36,9 +75,7 @@ def known(what: str) -> Iterator[None]:
     """The outcome of what is awaited in the block, whichever it is, is known to the caller."""
     try:
         yield
-    except StoreError:  # no outcome of it: it could not be recorded
-        raise
-    except Exception:
+    except (Declined, Unpayable):  # anything else is no outcome of it: it could not be recorded
         ledger.got(what)
         raise
     ledger.got(what)

@@ -15,6 +15,7 @@ from holdfast.testing.crashes import Crash, Entry, Ledger, Survival, crash_at, c
 from holdfast.testing.faults import CrashDisk, FullDisk, cut, flip_byte
 from holdfast.testing.lives import SimulatedCrash
 from holdfast.testing.loops import Deadlock, Shuffled, run_shuffled, shuffled
+from holdfast.testing.pauses import PauseBucket
 from holdfast.testing.stores import bucket_store, memory_store
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Ledger",
     "MemoryBucket",
     "MemoryDisk",
+    "PauseBucket",
     "Shuffled",
     "SimulatedCrash",
     "Survival",
