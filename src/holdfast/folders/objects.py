@@ -157,6 +157,10 @@ class ObjectFolder:
         name = self._below(prefix)
         return await self._pages(prefix, lambda bucket, more: bucket.walk(name, more))
 
+    async def width(self) -> int:
+        """How many operations may be under way now on this loop: fewer after the store throttled."""
+        return (await self._clients.of_this_loop(self.url)).pace.width
+
     async def aclose(self) -> None:
         """Close the clients of every loop. A later operation opens one again."""
         await self._clients.aclose()
