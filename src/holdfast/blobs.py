@@ -69,6 +69,7 @@ class Blobs:
         self._sync = sync
         self._intents = Intents(store, run_id, epoch)
         self._plans = Plans(store)
+        self._damaged: set[str] = set()  # what was found so, until it is put again
 
     def naming(self) -> Naming:
         """A block in which blobs are put that an event will name; it is left when the event is durable."""
@@ -102,6 +103,7 @@ class Blobs:
         except ObjectMissing as error:
             raise BlobCorrupt(where=where, reason="it is gone") from error
         if await _digest(data) != digest_of(name):
+            self._damaged.add(blob_key(name))
             raise BlobCorrupt(where=where, reason="its bytes don't match its name")
         return data
 
@@ -153,7 +155,7 @@ class Blobs:
         """Have `data` at `key`, modified now. Returns whether it was sent."""
         if self._store.logs is not None:
             return await self._place_on_disk(key, data)
-        if len(data) >= LARGE and await self._store.stat(key) is not None:
+        if len(data) >= LARGE and key not in self._damaged and await self._store.stat(key) is not None:
             try:
                 await self._store.touch(key)
             except ObjectMissing:
@@ -162,6 +164,7 @@ class Blobs:
                 return False
         # Not created: where a create is answered late, the equal bytes that are found count as its own, and those may be old.
         await self._store.put(key, data, sync=self._sync)
+        self._damaged.discard(key)
         return True
 
     async def _place_on_disk(self, key: str, data: bytes) -> bool:

@@ -260,6 +260,22 @@ def files(disk: MemoryDisk, below: str) -> list[str]:
     return found
 
 
+def test_a_damaged_chunk_in_an_object_store_is_sent_anew_once_that_is_known() -> None:
+    bucket, content = MemoryBucket(), sized(1, MIB)
+
+    async def saves(checkpoint: Checkpoint) -> bytes | None:
+        await checkpoint.save(b"older")
+        await checkpoint.save(content)
+        (key,) = [name for name in bucket.objects if "blobs/" in name]
+        await bucket.put(key, b"?" + content[1:])
+        with pytest.warns(CheckpointFallback):
+            assert await checkpoint.load(bytes) == b"older"
+        await checkpoint.save(content)
+        return await checkpoint.load(bytes)
+
+    assert perform(saves, bucket_store(bucket=bucket)) == content
+
+
 @pytest.mark.parametrize("found", ["1.0", "3.1", "none"])
 def test_a_manifest_of_another_format_is_an_error_of_its_own(tmp_path: Path, found: str) -> None:
     async def saves(checkpoint: Checkpoint) -> None:
