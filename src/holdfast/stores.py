@@ -75,7 +75,7 @@ class Store:
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
-    async def gc(self, *, grace: float = GRACE, dry_run: bool = False) -> int:
+    async def gc(self, *, grace: Seconds = GRACE, dry_run: bool = False) -> int:
         """Free what nothing names any more: values and chunks that no event and no saved generation names, and what crashes left behind.
 
         It is safe at any time, beside runs that live in this process or anywhere else. It may be ended at any point, and done again.
@@ -93,7 +93,7 @@ class Store:
             InvalidOption: `grace` is no such number.
             StoreError: The store said no.
         """
-        return await sweep(self.folder, grace=grace, dry_run=dry_run)
+        return await sweep(self.folder, grace=to_seconds("grace", grace, allow_zero=True), dry_run=dry_run)
 
     async def size(self, run_name: str | None = None) -> int:
         """Bytes that the whole store takes; or a run, in all its incarnations, with the large data that it names, shared or not.
@@ -185,7 +185,7 @@ class Store:
         """`cancel`, for sync code."""
         _blocking("cancel", self.cancel(run_name))
 
-    def gc_sync(self, *, grace: float = GRACE, dry_run: bool = False) -> int:
+    def gc_sync(self, *, grace: Seconds = GRACE, dry_run: bool = False) -> int:
         """`gc`, for sync code."""
         return _blocking("gc", self.gc(grace=grace, dry_run=dry_run))
 

@@ -62,7 +62,7 @@ from typing import Any, Final, TypeVar
 from holdfast.blobs import blob_key, digest_of, is_blob_name
 from holdfast.checkpoints.generations import NAMES_BLOBS, blobs_named, order_of, unsealed
 from holdfast.codec import from_json, parts_of
-from holdfast.errors import BlobCorrupt, CheckpointCorrupt, HoldfastError, InvalidOption, ObjectMissing, StoreError
+from holdfast.errors import BlobCorrupt, CheckpointCorrupt, HoldfastError, ObjectMissing, StoreError
 from holdfast.events import ActionAsked, AttemptEnded, AttemptStarted, CheckpointSaved, Event, Progressed, TaskSeen, Unknown, Warned
 from holdfast.folders.fencing import PROBE
 from holdfast.folders.protocol import Entry, Folder
@@ -113,8 +113,6 @@ async def sweep(store: Folder, *, grace: float = GRACE, dry_run: bool = False) -
             it could name was deleted.
         StoreError: The store said no.
     """
-    if not grace >= 0.0:
-        raise InvalidOption(option="grace", value=grace, reason="it is a number of seconds, at least 0")
     async with _looking(store) as board:
         runs = {f"runs/{entry.name}": entry for entry in await store.walk("runs")}
         segments = superseded(runs, board.now)

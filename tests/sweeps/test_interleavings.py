@@ -20,7 +20,7 @@ from holdfast.sweeps import Broom, sweep
 from holdfast.testing.buckets import MemoryBucket
 from holdfast.testing.loops import run_shuffled
 
-SEEDS = range(100)
+SEEDS = range(40)
 #: Small ones, and one that is asked for before it is sent.
 CONTENTS = (b"a", b"b", b"c" * 300_000)
 SHORT = (0.0, 0.0, 0.0, 10.0)
@@ -184,9 +184,18 @@ def places(seed: int) -> dict[str, ObjectFolder | LocalFolder]:
     }
 
 
-@pytest.mark.parametrize("place", ["bucket", "late bucket", "disk"])
+PLACES = ["bucket", "late bucket", "disk"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
 def test_what_is_named_is_there_in_any_order_and_what_is_not_goes_in_the_end(place: str) -> None:
-    deleted = 0
-    for seed in SEEDS:
-        deleted += run_shuffled(lambda seed=seed: live(seed, places(seed)[place]), seed)  # type: ignore[misc]
+    deleted = sum(run_shuffled(lambda: live(seed, places(seed)[place]), seed) for seed in SEEDS)
     assert deleted > len(SEEDS)  # the sweepers did sweep while the savers saved
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("place", PLACES)
+def test_the_same_for_thousands_of_orders(place: str) -> None:
+    for seed in range(3_000):
+        run_shuffled(lambda: live(seed, places(seed)[place]), seed)

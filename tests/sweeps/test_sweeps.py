@@ -12,7 +12,7 @@ from sweeps.worlds import DAY, blobs_in, digest, is_there, manifest, manifest_ke
 from holdfast.blobs import CHUNK, LARGE, Blobs, blob_key, digest_of
 from holdfast.checkpoints.generations import sealed
 from holdfast.codec import to_json
-from holdfast.errors import CheckpointCorrupt, CheckpointForeign, InvalidOption, StoreUnavailable
+from holdfast.errors import CheckpointCorrupt, CheckpointForeign, StoreUnavailable
 from holdfast.folders.protocol import Entry, Folder
 from holdfast.intents import INTENT_LIFE, INTENTS, PLAN_LIFE, PLAN_LINGER, PLANS, write_plans
 from holdfast.sweeps import GRACE, MIN_GRACE, SKEW, size_of, superseded, sweep
@@ -295,13 +295,6 @@ async def test_nothing_is_deleted_where_a_manifest_can_not_be_read(place: Place)
         await place.store.delete(manifest_key("a", 0))
         assert await sweep(place.store) > 0
         assert not await is_there(place.store, name)
-
-
-@law
-async def test_a_grace_has_to_be_a_number_of_seconds(place: Place) -> None:
-    for grace in (-1.0, float("nan")):
-        with pytest.raises(InvalidOption):
-            await sweep(place.store, grace=grace)
 
 
 # what crashes leave behind
