@@ -184,13 +184,17 @@ def places(seed: int) -> dict[str, ObjectFolder | LocalFolder]:
     }
 
 
+def lived(seed: int, place: str) -> int:
+    return run_shuffled(lambda: live(seed, places(seed)[place]), seed)
+
+
 PLACES = ["bucket", "late bucket", "disk"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_what_is_named_is_there_in_any_order_and_what_is_not_goes_in_the_end(place: str) -> None:
-    deleted = sum(run_shuffled(lambda: live(seed, places(seed)[place]), seed) for seed in SEEDS)
+    deleted = sum(lived(seed, place) for seed in SEEDS)
     assert deleted > len(SEEDS)  # the sweepers did sweep while the savers saved
 
 
@@ -198,4 +202,4 @@ def test_what_is_named_is_there_in_any_order_and_what_is_not_goes_in_the_end(pla
 @pytest.mark.parametrize("place", PLACES)
 def test_the_same_for_thousands_of_orders(place: str) -> None:
     for seed in range(3_000):
-        run_shuffled(lambda: live(seed, places(seed)[place]), seed)
+        lived(seed, place)
