@@ -6,7 +6,6 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -188,37 +187,3 @@ def test_a_result_that_comes_with_the_cancellation_is_not_waited_for_twice() -> 
         assert await to_end(work()) == 1
 
     asyncio.run(cancel())
-
-
-@pytest.mark.parametrize("place", ["path", "memory"])
-@pytest.mark.parametrize("direction", ["in", "out"])
-def test_a_cancelled_copy_ends_soon_and_leaves_nothing(place: str, direction: str, tmp_path: Path) -> None:
-    source, target, root = tmp_path / "source", tmp_path / "target", tmp_path / "root"
-    with source.open("wb") as file:
-        file.truncate(64 << 20)
-    folder = open_folder(root if place == "path" else f"memory://{tmp_path.as_posix().replace('/', '-')}")
-
-    async def cancel(copy: Callable[[], Awaitable[object]], rounds: int) -> bool:
-        copying = asyncio.ensure_future(copy())
-        for _ in range(rounds):
-            await asyncio.sleep(0)
-        copying.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await copying
-        return True
-
-    async def both() -> None:
-        if direction == "in":
-            for rounds in (1, 5, 50):
-                assert await cancel(lambda: folder.put_file("a", source), rounds)
-            assert not await folder.list("")
-            if place == "path":
-                assert not list(root.iterdir())
-        else:
-            await folder.put_file("a", source, sync=False)
-            for rounds in (1, 5, 50):
-                assert await cancel(lambda: folder.get_file("a", target), rounds)
-                assert not target.exists()
-
-    asyncio.run(both())
-    asyncio.run(folder.delete_tree(""))

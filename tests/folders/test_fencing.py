@@ -37,7 +37,7 @@ def test_a_server_that_ignores_the_condition_is_found(fixture: str, client: str,
             if fences:
                 await check_fence(folder)
             else:
-                with pytest.raises(StoreUnfenced, match="created twice.*allow_unfenced"):
+                with pytest.raises(StoreUnfenced, match=r"created twice.*allow_unfenced"):
                     await check_fence(folder)
             assert not await folder.walk("")
         finally:

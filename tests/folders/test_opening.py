@@ -70,11 +70,12 @@ def test_a_windows_drive_is_a_path(url: str) -> None:
     [
         ("fiel:///a", "did you mean file:?"),
         ("memroy:", "did you mean memory:?"),
-        ("qqqqqq://x", "file: and memory: work"),
+        ("qqqqqq://x", "memory:, s3:, gs:, abfs: and what fsspec knows work"),
         ("run:1", "./run:... is a path"),
-        ("s3://bucket/x", "object stores come next"),
-        ("gs://bucket", "object stores come next"),
-        ("abfs://box", "object stores come next"),
+        ("simplecache::s3://bucket/x", "a chain of filesystems"),
+        ("zip://a.zip::/tmp", "a chain of filesystems"),
+        ("zip://a.zip", "an archive"),
+        ("https://host/x", "can't be written to"),
         ("file://data/x", "write file:///data/..."),
         ("", "not a path"),
         ("a\0b", "not a path"),
@@ -101,7 +102,7 @@ def test_a_memory_store_is_one_in_a_process_under_each_name() -> None:
     asyncio.run(open_folder("memory://one").put("a/b", b"1"))
     assert asyncio.run(open_folder("memory:one").get("a/b")) == b"1"
     assert asyncio.run(open_folder("memory://one/a").get("b")) == b"1"
-    assert not asyncio.run(open_folder("memory://two").exists("a/b"))
+    assert asyncio.run(open_folder("memory://two").stat("a/b")) is None
     asyncio.run(open_folder("memory://one").delete_tree(""))
 
 
@@ -110,8 +111,10 @@ def test_reading_creates_nothing(tmp_path: Path) -> None:
 
     async def read() -> None:
         assert not await folder.list("")
-        assert not await folder.exists("a")
-        assert await folder.held("a") is None
+        assert not await folder.walk("")
+        assert await folder.stat("a") is None
+        assert folder.logs is not None
+        assert await folder.logs.held("a") is None
         await folder.delete("a")
         await folder.delete_tree("a")
 

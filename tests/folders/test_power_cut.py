@@ -39,7 +39,7 @@ class Diary:
     def write(self) -> None:
         folder, key, sync = self._rng.choice(self._processes), self._rng.choice(("a", "b/c", "b/d", "e/f/g")), self._rng.random() < 0.6
         data = self._rng.randbytes(self._rng.randint(0, 50))
-        if self._rng.random() < 0.5 and not folder.exists_sync(key):
+        if self._rng.random() < 0.5 and not folder.stat_sync(key):
             folder.create_sync(key, data, sync=sync)
         else:
             folder.put_sync(key, data, sync=sync)
@@ -51,7 +51,7 @@ class Diary:
 
     def append(self) -> None:
         folder, key = self._rng.choice(self._processes), self._rng.choice(("log/1", "log/2"))
-        if not folder.exists_sync(key):
+        if not folder.stat_sync(key):
             folder.create_sync(key, b"")
         log = folder.open_log_sync(key)
         for _ in range(self._rng.randint(0, 3)):
@@ -79,7 +79,7 @@ def test_what_was_synced_survives_whatever_else_is_lost() -> None:
         for key, data in diary.kept.items():
             assert after.get_sync(key) == data, f"seed {seed}"
         for key in diary.there:
-            assert after.exists_sync(key), f"seed {seed}: {key} was durable, and a rename is old or new"
+            assert after.stat_sync(key), f"seed {seed}: {key} was durable, and a rename is old or new"
         for key, prefix in diary.logs.items():
             assert after.get_sync(key).startswith(prefix), f"seed {seed}"
 

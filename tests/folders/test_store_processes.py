@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,10 +75,10 @@ asyncio.run(write())
         pytest.param("azurite obstore", marks=pytest.mark.stores),
     ]
 )
-def served(request: pytest.FixtureRequest) -> Iterator[tuple[Server, str]]:
+def served(request: pytest.FixtureRequest) -> tuple[Server, str]:
     fixture, client = request.param.split()
     server: Server = request.getfixturevalue(fixture)
-    yield server, client
+    return server, client
 
 
 def start(program: str, served: tuple[Server, str], place: str) -> subprocess.Popen[str]:

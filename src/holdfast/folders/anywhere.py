@@ -111,7 +111,12 @@ def _plain(address: Address) -> str:
 def _made(kind: Any, options: Mapping[str, Any], **ours: bool) -> Any:
     """A new filesystem. Raises: InvalidOption."""
     try:
-        return kind(**{"use_listings_cache": False, **options}, **ours, skip_instance_cache=True)
+        return kind(**options, **ours, use_listings_cache=False, skip_instance_cache=True)
+    except TypeError as error:
+        if "use_listings_cache" not in str(error):
+            refused_by(f"fsspec's {kind.__name__}", error, options)
+    try:
+        return kind(**options, **ours, skip_instance_cache=True)  # it keeps no listings, and takes no word about them
     except TypeError as error:
         refused_by(f"fsspec's {kind.__name__}", error, options)
 

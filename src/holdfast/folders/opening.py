@@ -103,7 +103,7 @@ def _refuse_unknown(scheme: str, url: str) -> None:
         )
     if scheme in _ROOMS:
         return
-    from fsspec.registry import known_implementations, registry  # only a place that is nobody else's asks for it
+    from fsspec.registry import known_implementations, registry  # only for places that are no room of our own
 
     if scheme not in known_implementations and scheme not in registry:
         near = difflib.get_close_matches(scheme, ["file", "memory", *known_implementations], n=1)

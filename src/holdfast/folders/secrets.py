@@ -15,6 +15,8 @@ _USERINFO: Final = re.compile(r"(://[^/@:\s]*):[^/@\s]+@")
 #: Shorter ones would blot out words.
 _SHORTEST: Final = 4
 _LONGEST_MESSAGE: Final = 300
+#: Behind it obstore prints its own records.
+_DEBUGGING: Final = "\n\nDebug source:"
 
 
 def secrets_in(options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -24,7 +26,7 @@ def secrets_in(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 def without(secrets: Sequence[str], error: BaseException) -> str:
     """What an error says, in one line without secrets: those given, and whatever has the form of one."""
-    said = " ".join(f"{type(error).__name__}: {error}".split())
+    said = " ".join(f"{type(error).__name__}: {error}".partition(_DEBUGGING)[0].split())
     for secret in secrets:
         said = said.replace(secret, HIDDEN)
     said = _USERINFO.sub(rf"\1:{HIDDEN}@", _SIGNED.sub(rf"\1={HIDDEN}", said))
