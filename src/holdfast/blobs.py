@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from holdfast.clocks import clock
-from holdfast.errors import BlobCorrupt, ObjectExists, ObjectMissing, StoreUnavailable
+from holdfast.errors import BlobCorrupt, JournalTooNew, NotEncrypted, ObjectExists, ObjectMissing, StoreUnavailable, WrongKey
 from holdfast.folders.protocol import Folder
 from holdfast.folders.threads import call, in_thread
 from holdfast.intents import INTENT_LIFE, PLAN_LINGER, Held, Intents, Plans
@@ -176,8 +176,8 @@ class Blobs:
                 if await self._store.get(key) == data:
                     await self._store.touch(key)  # and make it durable
                     return False
-            except ObjectMissing:
-                pass  # swept in this moment
+            except (ObjectMissing, WrongKey, NotEncrypted, JournalTooNew):
+                pass  # swept in this moment; or damaged where an encrypted object says whose it is
             await self._store.put(key, data, sync=self._sync)
         return True
 

@@ -19,7 +19,7 @@ from typing import Final
 
 from holdfast.clocks import clock
 from holdfast.codec import from_json, to_json
-from holdfast.errors import ObjectMissing, StoreError, StoreUnavailable
+from holdfast.errors import ObjectMissing, StoreError, StoreInvalid, StoreUnavailable
 from holdfast.folders.protocol import Entry, Folder
 from holdfast.frozen import Frozen
 
@@ -255,6 +255,8 @@ async def read_board(store: Folder) -> Board:
 
 def _board(probe: str, entries: Mapping[str, Entry]) -> Board:
     now = entries[probe].modified
+    if now <= 0.0:
+        raise StoreInvalid(where=probe, reason="its listings don't tell when something was written, and gc has to know")
     intents = [_intent(key, entry) for key, entry in entries.items() if key.startswith(f"{INTENTS}/")]
     probes = tuple(key for key, entry in entries.items() if key.startswith(f"{PROBES}/") and now - entry.modified > INTENT_LIFE)
     return Board(now, probe, tuple(intents), (probes, *_old_plans(entries, now)))

@@ -35,7 +35,8 @@ an hour, or they are done again.
 
 What the proof takes for granted: a listing shows what was written before it began; the store's clock does not jump forward by a day while
 somebody saves; nobody is paused for more than a day between S1 and S4 (it is noticed when it goes on, and the save is made again, unless
-the process dies in that moment); and within a minute the clocks of the store's own machines agree.
+the process dies in that moment: a manifest is then passed over, as any damaged one); and the clocks of the store's machines, or of the
+hosts of a shared disk, agree within a minute.
 
 Names that are handed on. A save may name again, without touching, what the newest generation of its own action names, since that one is
 deleted only when the new one is durable. Manifests are named in their order, so a listing that no longer shows the older one shows the
@@ -66,6 +67,7 @@ from holdfast.errors import BlobCorrupt, CheckpointCorrupt, HoldfastError, Objec
 from holdfast.events import ActionAsked, AttemptEnded, AttemptStarted, CheckpointSaved, Event, Progressed, TaskSeen, Unknown, Warned
 from holdfast.folders.fencing import PROBE
 from holdfast.folders.protocol import Entry, Folder
+from holdfast.folders.threads import call, in_thread
 from holdfast.intents import Board, end_plans, forget_plans, read_board, write_plans
 from holdfast.journals.reading import read_journal
 from holdfast.journals.snapshots import SEGMENT_GRACE
@@ -86,6 +88,8 @@ WORTH_SWEEPING: Final = 64 << 20
 UNKNOWN_SIZE: Final = 1 << 20
 #: Blobs up to this number are asked for one by one; for more, all are listed.
 FEW: Final = 1_000
+#: Manifests from this size on are read in a thread.
+ASIDE: Final = 128 * 1024
 #: Objects read at one time, and deleted in one request.
 WIDTH: Final = 32
 BATCH: Final = 500
@@ -120,7 +124,7 @@ async def sweep(store: Folder, *, grace: float = GRACE, dry_run: bool = False) -
         await _remove(store, () if dry_run else segments)
         freed += await _sweep_unfinished(store, board.now, grace, dry_run=dry_run)
         cutoff = _cutoff(board, grace)
-        candidates = {name: entry for name, entry in (await _all_blobs(store)).items() if entry.modified < cutoff}
+        candidates = {name: entry for name, entry in (await _all_blobs(store)).items() if _is_old(entry, cutoff)}
         async for names in names_in_use(store, runs):
             for name in names:
                 candidates.pop(name, None)
@@ -185,7 +189,7 @@ class Broom:
                     return there
 
                 freed = await _delete(self._store, sorted(dropped), cutoff, look)
-                left = {name for name, entry in there.items() if entry.modified >= cutoff}
+                left = {name for name, entry in there.items() if not _is_old(entry, cutoff)}
                 return freed
         finally:
             self._dropped |= left
@@ -281,7 +285,9 @@ async def _names_in_manifests(folder: Folder, listed: Sequence[str]) -> set[str]
         for name in listed:
             if name not in read:
                 try:
-                    found |= _names_in_manifest(await folder.get(name), f"{folder.url}/{name}")
+                    data, where = await folder.get(name), f"{folder.url}/{name}"
+                    aside = len(data) > ASIDE  # a list of ten thousand files must not hold up the run that sweeps
+                    found |= await in_thread(call(_names_in_manifest, data, where)) if aside else _names_in_manifest(data, where)
                     read.add(name)
                 except ObjectMissing:
                     gone = True
@@ -335,6 +341,11 @@ def _cutoff(board: Board, grace: float, run_id: str = "", epoch: int = 0) -> flo
     return min(board.now - max(grace, MIN_GRACE), board.oldest(run_id, epoch)) - SKEW
 
 
+def _is_old(entry: Entry, cutoff: float) -> bool:
+    """One that tells no time is never old."""
+    return 0.0 < entry.modified < cutoff
+
+
 async def _delete(store: Folder, names: Sequence[str], cutoff: float, look: Callable[[], Awaitable[Mapping[str, Entry]]]) -> int:
     """Condemn the names, look again, and delete what is as old as it was. Returns the bytes freed."""
     if not names:
@@ -343,7 +354,7 @@ async def _delete(store: Folder, names: Sequence[str], cutoff: float, look: Call
     try:
         await write_plans(store, sweep, [digest_of(name) for name in names])
         there = await look()
-        sure = [name for name in names if name in there and there[name].modified < cutoff]
+        sure = [name for name in names if name in there and _is_old(there[name], cutoff)]
         is_deleting = bool(sure)
         await _remove(store, [blob_key(name) for name in sure])
         return sum(there[name].size for name in sure)
