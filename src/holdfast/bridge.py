@@ -58,13 +58,13 @@ async def _carried(work: Coroutine[Any, Any, T]) -> T | _Leaving:
 
 
 class _Portal:
-    """The process's spare event loop. A forked child makes its own."""
+    """A spare event loop of the process. A forked child makes its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self.pid = os.getpid()
         self.loop = asyncio.new_event_loop()
         started = threading.Event()
-        threading.Thread(target=self._run, args=(started,), name="holdfast-portal", daemon=True).start()
+        threading.Thread(target=self._run, args=(started,), name=name, daemon=True).start()
         started.wait()
 
     def _run(self, started: threading.Event) -> None:
@@ -75,17 +75,26 @@ class _Portal:
                 self.loop.run_forever()
 
 
-_portal: _Portal | None = None
+_portals: dict[str, _Portal] = {}
 _portal_lock = threading.Lock()
 
 
 def portal_loop() -> asyncio.AbstractEventLoop:
     """The portal's loop, started when first asked for."""
-    global _portal
+    return _loop_named("holdfast-portal")
+
+
+def heart_loop() -> asyncio.AbstractEventLoop:
+    """A loop on which no body ever runs, so that nothing blocks it."""
+    return _loop_named("holdfast-heart")
+
+
+def _loop_named(name: str) -> asyncio.AbstractEventLoop:
     with _portal_lock:
-        if _portal is None or _portal.pid != os.getpid():
-            _portal = _Portal()
-        return _portal.loop
+        portal = _portals.get(name)
+        if portal is None or portal.pid != os.getpid():
+            portal = _portals[name] = _Portal(name)
+        return portal.loop
 
 
 class Threads:

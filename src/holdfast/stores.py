@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, Self, TypeVar
 
 from holdfast.bridge import portal_loop, running_loop, wait_for_loop
 from holdfast.clocks import clock
-from holdfast.errors import BlockingCall, InvalidOption, RunNotFound
+from holdfast.errors import BlockingCall, InvalidOption, RunBusy, RunNotFound
 from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, Event
 from holdfast.folders.fencing import check_fence
 from holdfast.folders.opening import open_folder
@@ -19,7 +20,7 @@ from holdfast.journals.writing import GROUP_BYTES, Flush
 from holdfast.retries import Seconds, to_seconds
 from holdfast.runs.asked import Asked, newest_incarnation, read_asked
 from holdfast.runs.controls import send_control
-from holdfast.runs.presence import LEASE_SECONDS, approach, owner_of
+from holdfast.runs.presence import LEASE_SECONDS, approach, is_known_gone, owner_of
 from holdfast.states import Fold
 from holdfast.status import CANCELABLE_STATES, Status
 from holdfast.sweeps import GRACE, size_of, sweep
@@ -146,20 +147,25 @@ class Store:
         """
         incarnation, _ = await self._find(run_name)
         newest = (await read_journal(incarnation)).newest
-        if newest is not None and await owner_of(incarnation, newest) != "gone":
+        if newest is not None and not await is_known_gone(incarnation, newest):
             await send_control(incarnation, "stop", newest.epoch)
 
     async def cancel(self, run_name: str) -> None:
         """Cancel the run: its owner is asked to, and where there is none, its end is recorded here. One that ended is left as it is.
 
+        In an object store this returns after the owner's next heartbeat, or when there was none for a lease.
+
         Raises: RunNotFound, RunBusy, RunFenced, StoreError.
         """
         incarnation, asked = await self._find(run_name)
         read = await read_journal(incarnation)
-        if read.newest is not None and await owner_of(incarnation, read.newest) == "live":
-            await send_control(incarnation, "cancel", read.newest.epoch)
+        if read.newest is None or await is_known_gone(incarnation, read.newest):
+            await self._cancel_here(incarnation, asked, read)
             return
-        await self._cancel_here(incarnation, asked, read)
+        await send_control(incarnation, "cancel", read.newest.epoch)
+        if incarnation.logs is None:
+            with contextlib.suppress(RunBusy):  # it is at work, so it reads what was left for it
+                await self._cancel_here(incarnation, asked, read)
 
     def check_sync(self) -> None:
         """`check`, for sync code."""
@@ -205,9 +211,11 @@ class Store:
         """Take the run over for as long as it takes to record that it, and all in it that is not at its end, is CANCELLED."""
         presence = await approach(incarnation, asked.run_name, read.newest, force=False, lease=self.lease)
         try:
-            journal, read = await take_over(incarnation, asked.run_name, read, sync=True, flush=self.flush)
+            read = await read_journal(incarnation, known=read)
+            if not any(_cancelling(read, asked)):
+                return
+            journal, read = await take_over(incarnation, asked.run_name, read, sync=True, flush=self.flush, begun=presence.begin)
             try:
-                await presence.begin(journal.epoch)
                 for event in _cancelling(read, asked):
                     journal.append(event)
             finally:

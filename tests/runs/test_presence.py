@@ -12,16 +12,21 @@ from typing import Any
 
 import pytest
 
-from holdfast import Status, Store, run, start, task
-from holdfast.clocks import clock
+from holdfast import Status, Store, run, run_sync, start, task
+from holdfast.clocks import Clock as Clocks
+from holdfast.clocks import clock, use_clock
 from holdfast.codec import from_json
-from holdfast.errors import RunBusy, RunCancelled, RunFenced, RunStopped
+from holdfast.errors import RunBusy, RunCancelled, RunFenced, RunStopped, StoreUnavailable
+from holdfast.folders.patience import WIDEST, Patience
+from holdfast.folders.protocol import Trouble
 from holdfast.journals.frames import Header
 from holdfast.journals.owning import boot_id, is_gone, process_start, take_over
-from holdfast.journals.reading import read_journal
+from holdfast.journals.reading import Read, read_journal
 from holdfast.runs.presence import BEATS, approach, owner_of
 from holdfast.testing import Clock
+from holdfast.testing.bucket_faults import Fault, FaultyBucket
 from holdfast.testing.buckets import MemoryBucket, bucket_folder
+from holdfast.testing.loops import VirtualLoop, run_in
 
 LEASE = 30.0
 gates: dict[str, asyncio.Event] = {}
@@ -151,7 +156,7 @@ async def test_a_finished_run_leaves_no_owner_to_wait_for(bucket: MemoryBucket, 
     store = Store.on(bucket_folder(bucket))
     assert await run(step(1), run_name="r", store=store) == 1
     assert await run(step(1), run_name="r", store=store, resume="restart") == 1
-    assert virtual.elapsed == 0
+    assert virtual.elapsed < LEASE
     assert (await store.state("r")).owner == "gone"
 
 
@@ -278,3 +283,229 @@ async def test_the_first_beat_follows_the_take_over(bucket: MemoryBucket, virtua
     await presence.end()
     assert from_json(await folder.get("owner/0000000001.json"))["ended"] is True
     await journal.aclose()
+
+
+# stores and machines that are slow, hang or stand still
+
+
+def in_a_virtual_loop(body: Callable[[FaultyBucket], Awaitable[None]]) -> Callable[[], None]:
+    """Time is the loop's, so that deadlines are too."""
+
+    async def _opened() -> None:
+        await body(FaultyBucket(MemoryBucket()))
+
+    def test() -> None:
+        run_in(VirtualLoop(), _opened)
+
+    test.__name__ = body.__name__
+    return test
+
+
+@in_a_virtual_loop
+async def test_a_contender_that_stood_still_between_two_looks_looks_again_before_it_takes_over(bucket: FaultyBucket) -> None:
+    folder = bucket_folder(bucket)
+    await folder.put("owner/0000000001.json", b'{"epoch":1,"beat":7,"lease":30}')
+    contending = asyncio.create_task(approach(folder, "r", header(), force=False, lease=LEASE))
+    await clock().sleep(4.0)
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop._jump(3600.0)  # pyright: ignore[reportPrivateUsage] - the machine of both slept
+    await clock().sleep(1.0)
+    await folder.put("owner/0000000001.json", b'{"epoch":1,"beat":8,"lease":30}')
+    with pytest.raises(RunBusy):
+        await contending
+
+
+@in_a_virtual_loop
+async def test_a_beat_that_is_left_without_an_answer_does_not_hold_up_the_next(bucket: FaultyBucket) -> None:
+    new_gates()
+    store = Store.on(bucket_folder(bucket))
+    async with await start(gated(), run_name="r", store=store) as handle:
+        await gates["reached"].wait()
+        bucket.add(Fault("put", "*/owner/*", slow=3600.0, times=1))
+        await clock().sleep(LEASE / BEATS)
+        with pytest.raises(RunBusy):
+            await run(gated(), run_name="r", store=store)
+        assert bucket.injected
+        gates["open"].set()
+        assert await handle.result() == 3
+
+
+@in_a_virtual_loop
+async def test_an_owner_that_reads_a_long_journal_shows_that_it_lives(bucket: FaultyBucket) -> None:
+    memory = MemoryBucket()
+    folder, slow = bucket_folder(memory), bucket_folder(FaultyBucket(memory, [Fault("list", "journal*", slow=25.0)]))
+    presence = await approach(slow, "r", None, force=False, lease=10.0)
+    taking = asyncio.create_task(take_over(slow, "r", Read.nothing(), sync=True, begun=presence.begin))
+    await clock().sleep(1.0)
+    with pytest.raises(RunBusy):
+        await approach(folder, "r", (await read_journal(folder)).newest, force=False, lease=10.0)
+    await taking
+    await presence.end()
+
+
+@pytest.mark.parametrize("fault", [Fault(slow=1e6), Fault(trouble=Trouble.PASSING)])
+def test_a_run_whose_store_dies_ends_soon_and_can_be_continued(fault: Fault) -> None:
+    async def die() -> float:
+        new_gates()
+        bucket = FaultyBucket(MemoryBucket())
+        store = Store.on(bucket_folder(bucket))
+        handle = await start(gated(), run_name="r", store=store)
+        await gates["reached"].wait()
+        bucket.add(fault)
+        began = clock().monotonic()
+        gates["open"].set()
+        with pytest.raises(StoreUnavailable):
+            await handle.result()
+        lasted = clock().monotonic() - began
+        bucket.heal()
+        assert await run(gated(), run_name="r", store=store, resume="takeover") == 3
+        return lasted
+
+    assert run_in(VirtualLoop(), die) < 100
+
+
+def test_a_heartbeat_ends_with_the_loop_of_its_owner() -> None:
+    bucket = MemoryBucket()
+    loop = asyncio.new_event_loop()
+    presence = loop.run_until_complete(approach(bucket_folder(bucket), "r", None, force=False, lease=0.12))
+    loop.run_until_complete(presence.begin(1))
+    loop.close()
+    time.sleep(0.1)
+    beats = bucket.requests["put"]
+    time.sleep(0.3)
+    assert bucket.requests["put"] <= beats + 1
+
+
+def test_a_run_on_the_loop_of_blocking_calls_looks_alive_while_its_body_blocks() -> None:
+    bucket = MemoryBucket()
+    store = Store.on(bucket_folder(bucket), lease=0.3)
+    beats: list[int] = []
+
+    @task(name="blocking_portal", key=lambda: "blocking")
+    async def blocking() -> None:
+        await step(1)
+        beats.append(await beats_of(bucket))
+        end = time.monotonic() + 5
+        while time.monotonic() < end and len(beats) == 1:
+            (name,) = [name for name in list(bucket.objects) if "/owner/" in name]
+            now = int(from_json(bucket.objects[name].data)["beat"])
+            if now >= beats[0] + 3:
+                beats.append(now)
+
+    async def notebook() -> None:
+        run_sync(blocking(), run_name="r", store=store)
+
+    asyncio.run(notebook())
+    assert len(beats) == 2
+
+
+@in_a_virtual_loop
+async def test_a_run_whose_owner_died_a_moment_ago_is_cancelled_all_the_same(bucket: FaultyBucket) -> None:
+    new_gates()
+    memory = MemoryBucket()
+    async with await start(gated(), run_name="r", store=Store.on(bucket_folder(memory))):
+        await gates["reached"].wait()
+        left = Store.on(bucket_folder(memory.copy()))
+        gates["open"].set()
+    assert (await left.state("r")).owner == "live"
+    await left.cancel("r")
+    assert (await left.state("r")).status is Status.CANCELLED
+
+
+@in_a_virtual_loop
+async def test_a_live_owner_is_told_to_stop_and_to_cancel_whatever_the_clocks_say(bucket: FaultyBucket) -> None:
+    for verb, error in (("stop", RunStopped), ("cancel", RunCancelled)):
+        new_gates()
+        store = Store.on(bucket_folder(bucket))
+        handle = await start(gated(), run_name=verb, store=store)
+        await gates["reached"].wait()
+        with use_clock(Ahead(clock())):
+            assert (await store.state(verb)).owner == "gone"
+            await getattr(store, verb)(verb)
+        with pytest.raises(error):
+            await handle.result()
+
+
+class Ahead(Clocks):
+    """Of a machine whose clock is a day ahead."""
+
+    is_real = False
+
+    def __init__(self, right: Clocks) -> None:
+        self._right = right
+
+    def now(self) -> float:
+        return self._right.now() + 24 * 3600
+
+    def monotonic(self) -> float:
+        return self._right.monotonic()
+
+
+@in_a_virtual_loop
+async def test_a_word_that_could_not_be_read_at_once_is_read_later(bucket: FaultyBucket) -> None:
+    new_gates()
+    store = Store.on(bucket_folder(bucket, patience=Patience(deadline=1.0)))
+    handle = await start(gated(), run_name="r", store=store)
+    await gates["reached"].wait()
+    bucket.add(Fault("get", "*/inbox/*", trouble=Trouble.PASSING, times=8))
+    await store.stop("r")
+    with pytest.raises(RunStopped):
+        await asyncio.wait_for(handle.result(), 600)
+    assert bucket.injected
+
+
+@in_a_virtual_loop
+async def test_who_may_only_read_gets_what_is_on_record(bucket: FaultyBucket) -> None:
+    store = Store.on(bucket_folder(bucket))
+    assert await run(step(1), run_name="r", store=store) == 1
+    bucket.add(*(Fault(verb, trouble=Trouble.REFUSED) for verb in ("put", "create", "delete", "touch")))
+    assert await run(step(1), run_name="r", store=store) == 1
+
+
+@in_a_virtual_loop
+async def test_a_take_over_that_can_not_be_told_is_one_all_the_same(bucket: FaultyBucket) -> None:
+    new_gates()
+    store = Store.on(bucket_folder(bucket))
+    old = await start(gated(), run_name="r", store=store)
+    await gates["reached"].wait()
+    bucket.add(Fault("create", "*/inbox/*", trouble=Trouble.REFUSED))
+    new = await start(gated(), run_name="r", store=store, resume="takeover")
+    gates["open"].set()
+    with pytest.raises(RunFenced):
+        await old.result()
+    assert await new.result() == 3
+
+
+@in_a_virtual_loop
+async def test_a_large_object_that_comes_slowly_is_waited_for(bucket: FaultyBucket) -> None:
+    folder = bucket_folder(bucket)
+    await folder.put("large", bytes(20 << 20))
+    bucket.add(Fault("get", slow=120.0))
+    assert len(await folder.get("large")) == 20 << 20
+
+
+@in_a_virtual_loop
+async def test_who_is_cancelled_while_others_ask_asks_no_more(bucket: FaultyBucket) -> None:
+    folder = bucket_folder(bucket)
+    bucket.add(Fault("put", "slow*", slow=5.0))
+    busy = [asyncio.create_task(folder.put(f"slow{n}", b"")) for n in range(WIDEST)]
+    await clock().sleep(1.0)
+    late = asyncio.create_task(folder.put("late", b""))
+    await clock().sleep(1.0)
+    late.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await late
+    await asyncio.gather(*busy)
+    assert await folder.stat("late") is None
+
+
+@pytest.mark.skipif(os.name != "posix" or process_start(1) == "", reason="there is no process of another user to ask for")
+def test_a_process_of_which_the_system_tells_only_its_user_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, signal: int) -> None:
+        raise PermissionError(pid)
+
+    hidden = header(boot=boot_id(), pid=2**22 + 1, process="1")
+    assert is_gone(hidden)
+    monkeypatch.setattr(os, "kill", refuse)
+    assert not is_gone(hidden)

@@ -111,7 +111,7 @@ class ObjectFolder:
 
     async def get(self, key: str) -> bytes:
         name = self._name(key)
-        return await self._ask(key, lambda bucket: bucket.get(name), size=0)
+        return await self._ask(key, lambda bucket: bucket.get(name), size=None)
 
     async def put(self, key: str, data: bytes, *, sync: bool = True) -> None:
         name = self._name(key)
@@ -182,12 +182,15 @@ class ObjectFolder:
         with contextlib.suppress(ObjectMissing):
             await self._ask(key, lambda bucket: bucket.delete(names), size=0)
 
-    async def _ask(self, key: str, operation: Callable[[Bucket], Awaitable[T]], *, size: int) -> T:
+    async def _ask(self, key: str, operation: Callable[[Bucket], Awaitable[T]], *, size: int | None) -> T:
         hurried = asyncio.Event()
         return await to_end(self._ask_until(key, operation, size, hurried), hurry=hurried.set)
 
-    async def _ask_until(self, key: str, operation: Callable[[Bucket], Awaitable[T]], size: int, hurried: asyncio.Event) -> T:
-        """Ask, and ask again, until there is an answer, the deadline passes, or nobody waits any more (`hurried`)."""
+    async def _ask_until(self, key: str, operation: Callable[[Bucket], Awaitable[T]], size: int | None, hurried: asyncio.Event) -> T:
+        """Ask, and ask again, until there is an answer, the deadline passes, or nobody waits any more (`hurried`).
+
+        How much there is to read is not known (None), and asked where it took long: a large object is not a store without an answer.
+        """
         began, tries = clock().monotonic(), 0
         where = self._where(key)
         while True:
@@ -195,13 +198,17 @@ class ObjectFolder:
             bucket, pace = client.bucket, client.pace
             await pace.enter()
             try:
-                async with asyncio.timeout(self._patience.limit(size)):
+                if hurried.is_set():
+                    raise StoreUnavailable(where=where, reason="nobody waits for the answer any more")
+                async with asyncio.timeout(self._patience.limit(size or 0)):
                     answer = await operation(bucket)
             except StoreError:
                 raise
             except Exception as error:
                 trouble = bucket.trouble(error) if not isinstance(error, TimeoutError) else Trouble.PASSING
                 cause = error
+                if size is None and isinstance(error, TimeoutError):
+                    size = await self._size(bucket, key)
             else:
                 pace.went_well()
                 return answer
@@ -216,6 +223,13 @@ class ObjectFolder:
             await clock().sleep(wait)
             if hurried.is_set():
                 raise _said(trouble, where, without(self._secrets, cause), tries) from cause
+
+    async def _size(self, bucket: Bucket, key: str) -> int | None:
+        try:
+            async with asyncio.timeout(self._patience.one_try):
+                return (await bucket.stat(self._name(key))).size
+        except Exception:
+            return None  # whatever it is, the next try meets it too
 
     # names
 

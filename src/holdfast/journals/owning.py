@@ -7,10 +7,10 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from holdfast.clocks import clock
 from holdfast.errors import ObjectExists, ObjectMissing, RunFenced, StorePermission
@@ -22,6 +22,8 @@ from holdfast.journals.creating import ObjectPen, now_by_both
 from holdfast.journals.frames import Header, Seal, parse_header, segment_key
 from holdfast.journals.reading import Read, read_journal, segment_sizes
 from holdfast.journals.writing import Flush, Journal
+
+Begun: TypeAlias = Callable[[int], Awaitable[None]]
 
 #: Names that an owner at work may take before we get one. Each is a race of two requests.
 RACES: Final = 10_000
@@ -52,10 +54,29 @@ def is_gone(header: Header) -> bool:
     if sys.platform != "linux" or header.boot == "" or header.boot != boot_id():
         return False
     born = header.process
-    return born != "" and process_start(header.pid) != born
+    return born != "" and process_start(header.pid) != born and not _is_hidden(header.pid)
 
 
-async def take_over(folder: Folder, run_name: str, known: Read, *, sync: bool, flush: Flush | None = None) -> tuple[Journal, Read]:
+def _is_hidden(pid: int) -> bool:
+    """Whether there is such a process, of which the system tells nobody but its user."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return process_start(pid) == ""
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+async def take_over(
+    folder: Folder,
+    run_name: str,
+    known: Read,
+    *,
+    sync: bool,
+    flush: Flush | None = None,
+    begun: Begun | None = None,
+) -> tuple[Journal, Read]:
     """Become the owner: create the very next segment, then read every older one (what changed of it since `known`).
 
     The caller folds what was read, and appends `AttemptEnded(CRASHED)` for attempts without an end before any new attempt.
@@ -66,6 +87,7 @@ async def take_over(folder: Folder, run_name: str, known: Read, *, sync: bool, f
         known: What was read of its journal.
         sync: Whether what is written has to survive a power cut.
         flush: When and how much is written at a time.
+        begun: Told the epoch as soon as we are the owner: reading may take longer than others wait for a sign of life.
 
     Raises: RunFenced, where another contender was quicker; JournalDamaged, JournalTooNew, StoreError.
     """
@@ -82,14 +104,16 @@ async def take_over(folder: Folder, run_name: str, known: Read, *, sync: bool, f
         process=process_start(os.getpid()),
     )
     if folder.logs is not None:
-        return await _take_over_logs(folder, run_name, header, known, sync, flush)
-    return await _take_over_objects(folder, run_name, replace(header, frames=0 if folder.unfenced is None else None), known, flush)
+        return await _take_over_logs(folder, run_name, header, known, sync, flush, begun)
+    return await _take_over_objects(folder, run_name, replace(header, frames=0 if folder.unfenced is None else None), known, flush, begun)
 
 
 async def _take_over_logs(
-    folder: Folder, run_name: str, header: Header, known: Read, sync: bool, flush: Flush | None
+    folder: Folder, run_name: str, header: Header, known: Read, sync: bool, flush: Flush | None, begun: Begun | None
 ) -> tuple[Journal, Read]:
     log = await create_segment(folder, run_name, header)
+    if begun is not None:
+        await begun(header.epoch)
     read = await read_journal(folder, below=header.segment, known=known)
     unsealed = _unsealed(read)
     if sync:
@@ -98,9 +122,13 @@ async def _take_over_logs(
     return Journal(run_name, LogPen(folder, run_name, header, log, unsealed, sync=sync), flush), read
 
 
-async def _take_over_objects(folder: Folder, run_name: str, header: Header, known: Read, flush: Flush | None) -> tuple[Journal, Read]:
+async def _take_over_objects(
+    folder: Folder, run_name: str, header: Header, known: Read, flush: Flush | None, begun: Begun | None
+) -> tuple[Journal, Read]:
     began = now_by_both()
     header = await _create_next(folder, run_name, header, known.newest)
+    if begun is not None:
+        await begun(header.epoch)
     try:
         read = await read_journal(folder, below=header.segment, known=known)
     except ObjectExists as error:  # the name was free because it was deleted

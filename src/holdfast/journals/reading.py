@@ -28,6 +28,11 @@ class Read(Frozen):
     sizes: Mapping[int, int]
     snapshot: Snapshot | None = None
 
+    @classmethod
+    def nothing(cls) -> Read:
+        """The journal of a run that was begun a moment ago."""
+        return cls(segments=(), seals={}, sizes={})
+
     @property
     def newest(self) -> Header | None:
         if self.segments:

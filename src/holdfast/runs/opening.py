@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -25,6 +26,7 @@ from holdfast.errors import (
     ObjectMissing,
     RunExists,
     RunNotFound,
+    StoreError,
 )
 from holdfast.folders.fencing import check_fence_once
 from holdfast.folders.protocol import Folder
@@ -72,26 +74,29 @@ async def open_run(order: Order, context: Context, store: Folder, options: Optio
     run_name = options.run_name if options.run_name is not None else new_name(definition.policy.name)
     check_name("run_name", run_name)
     asked_now = _asked(order, context, run_name, options)
-    if not options.allow_unfenced:
-        await check_fence_once(store)
     folder, known, is_new = await _find_or_begin(store, asked_now, options)
-    read = await read_journal(folder)
+    read = await read_journal(folder) if not is_new else Read.nothing()
     finished = await _finished(folder, store, known, read, order, codec)
     if finished is not None and await confirm(folder, read, sync=options.sync):
         _log.info("run %r in %s: from record", run_name, store.url)
         return finished
+    if not is_new:
+        await _check_fence(store, options)  # not before: whoever may only read gets what is on record
     presence = await approach(folder, run_name, read.newest, force=options.resume == "takeover", lease=options.lease)
     try:
-        journal, read = await take_over(folder, run_name, read, sync=options.sync, flush=options.flush)
+        journal, read = await take_over(folder, run_name, read, sync=options.sync, flush=options.flush, begun=presence.begin)
+        run = Run(order, context, codec, known, folder, store, journal, read, presence, options)
     except BaseException:
-        presence.drop()
+        try:
+            await presence.end()
+        finally:
+            presence.drop()
         raise
-    if folder.logs is None and options.resume == "takeover" and read.newest is not None:
-        await send_control(folder, "fenced", read.newest.epoch, segment=journal.epoch)
-    run = Run(order, context, codec, known, folder, store, journal, read, presence, options)
     done = sum(record.status is Status.COMPLETED for record in run.state.actions.values())
     run.announce(store.url, is_new=is_new, recorded=done)
     try:
+        if folder.logs is None and options.resume == "takeover" and read.newest is not None:
+            await _tell_fenced(folder, run_name, read.newest.epoch, journal.epoch)
         await run.adopt()
         finished = await _finished(folder, store, known, read, order, codec)  # a fenced owner may have ended it a moment ago
     except BaseException:
@@ -106,19 +111,34 @@ async def open_run(order: Order, context: Context, store: Folder, options: Optio
     return run
 
 
+async def _check_fence(store: Folder, options: Options) -> None:
+    if not options.allow_unfenced:
+        await check_fence_once(store)
+
+
+async def _tell_fenced(folder: Folder, run_name: str, epoch: int, segment: int) -> None:
+    """So that an idle owner need not wait for its next group to find out."""
+    try:
+        await send_control(folder, "fenced", epoch, segment=segment)
+    except StoreError as error:
+        _log.warning("run %r: its owner before can't be told just now that it is fenced: %s", run_name, error)
+
+
 async def _unfinished_hint(store: Folder, begun: Asked) -> str:
     """Name earlier runs of the same call, begun without a name and not COMPLETED: somebody may have meant to go on with one."""
     alike = re.compile(rf"\d{{8}}-\d{{6}}-{re.escape(slug_of(begun.task))}-[0-9a-f]{{6}}")
     names = [e.name for e in await store.list("runs") if alike.fullmatch(e.name) and e.name != begun.run_name]
-    unfinished = []
-    for name in names[-UNFINISHED_LOOKED_AT:]:
+
+    async def is_one(name: str) -> bool:
         try:
             incarnation = await newest_incarnation(store, name)
             known = await read_asked(incarnation)
-            if (known.task, known.inputs) == (begun.task, begun.inputs) and not await _is_completed(incarnation, known):
-                unfinished.append(repr(name))
+            return (known.task, known.inputs) == (begun.task, begun.inputs) and not await _is_completed(incarnation, known)
         except HoldfastError:
-            continue  # what can't be read now is no hint
+            return False  # what can't be read now is no hint
+
+    looked_at = names[-UNFINISHED_LOOKED_AT:]
+    unfinished = [repr(name) for name, found in zip(looked_at, await asyncio.gather(*map(is_one, looked_at)), strict=True) if found]
     if not unfinished:
         return ""
     return f"; unfinished runs of the same call: {', '.join(unfinished)} (pass one as run_name to go on with it)"
@@ -165,6 +185,7 @@ async def _find_or_begin(store: Folder, wanted: Asked, options: Options) -> tupl
         if resume == "must":
             raise RunNotFound(run_name=run_name, store=store.url)
         await check_beginning(store, run_name)
+    await _check_fence(store, options)
     number = f"{int(numbers[-1]) + 1 if numbers else 0:06}"
     folder = store.child(f"runs/{run_name}/{number}")
     try:

@@ -149,7 +149,6 @@ class Run:
                 AttemptEnded(action=record.name, at=now, number=record.number, status=Status.CRASHED, then=Status.CRASHED)
             )  # fmt: skip
         await self.runtime.barrier()
-        await self._presence.begin(self.runtime.epoch)
 
     async def drive(self) -> Any:
         """Run the root to its end, and return its result. Whoever awaits this and is cancelled stops the run.
@@ -291,9 +290,10 @@ class Run:
                 await self._presence.renew()
                 for entry in await self.folder.list(CONTROLS):
                     if entry.name not in self._seen:
+                        word = await self.folder.get(f"{CONTROLS}/{entry.name}")
                         self._seen.add(entry.name)
-                        self._obey(from_json(await self.folder.get(f"{CONTROLS}/{entry.name}")))
-            except (StoreError, ValueError) as error:  # also what is no control at all: one bad file must not end the watch
+                        self._obey(from_json(word))
+            except (StoreError, ValueError, TypeError) as error:  # also what is no control at all: one bad file must not end the watch
                 _log.warning("run %r: the inbox can't be read just now: %s", self.runtime.run_name, error)
 
     def _obey(self, control: object) -> None:

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
-from holdfast.bridge import portal_loop
+from holdfast.bridge import heart_loop
 from holdfast.clocks import clock, instant
 from holdfast.codec import from_json, to_json
 from holdfast.errors import ObjectMissing, RunBusy, StoreError
@@ -73,10 +73,17 @@ async def approach(folder: Folder, run_name: str, newest: Header | None, *, forc
     return Beating(folder, lease)
 
 
+async def is_known_gone(folder: Folder, newest: Header | None) -> bool:
+    """Whether nobody is at work for sure, whatever the clocks say. Raises: StoreError."""
+    if folder.logs is not None:
+        return await folder.logs.held(LOCK) is None
+    return newest is None or is_gone(newest) or bool((await _beat_of(folder, newest.epoch)).get("ended"))
+
+
 async def owner_of(folder: Folder, newest: Header | None) -> Owner:
     """Whether somebody seems to be at work, by one look. Raises: StoreError."""
     if folder.logs is not None:
-        return "gone" if await folder.logs.held(LOCK) is None else "live"
+        return "gone" if await is_known_gone(folder, newest) else "live"
     if newest is None:
         return "gone"
     beat = await _beat_of(folder, newest.epoch)
@@ -130,13 +137,16 @@ class Beating:
         self._epoch = 0
         self._count = 0
         self._beating: asyncio.Task[None] | None = None
+        self._putting: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._home: asyncio.AbstractEventLoop | None = None
 
     async def begin(self, epoch: int) -> None:
         self._epoch = epoch
-        await self._put()
-        self._loop = portal_loop() if clock().is_real else asyncio.get_running_loop()  # virtual time has one loop
+        self._home = asyncio.get_running_loop()
+        self._loop = heart_loop() if clock().is_real else self._home  # virtual time has one loop
         self._loop.call_soon_threadsafe(self._start)
+        await self._put_within_interval()
 
     async def renew(self) -> None:
         """The beat does."""
@@ -164,17 +174,30 @@ class Beating:
             self._beating.cancel()
 
     async def _beat(self) -> None:
-        while True:
+        """A beat that the store leaves without an answer does not hold up the next. The owner's loop may be closed under it."""
+        while self._home is not None and not self._home.is_closed():
             await clock().sleep(self.interval)
-            await self._put()
+            if len(self._putting) < BEATS:
+                putting = asyncio.get_running_loop().create_task(self._put())
+                self._putting.add(putting)
+                putting.add_done_callback(self._putting.discard)
 
     async def _finish(self) -> None:
+        """A store that does not answer keeps nobody from ending for long."""
         self._stop()
-        if self._beating is not None:
-            await asyncio.wait({self._beating})
-        with contextlib.suppress(TimeoutError):  # a store that does not answer keeps nobody from ending
-            async with asyncio.timeout(self.interval):
-                await self._put(ended=True)
+        if self._putting:
+            await asyncio.wait(set(self._putting), timeout=self.interval)
+        for putting in self._putting:
+            putting.cancel()
+        await self._put_within_interval(ended=True)
+
+    async def _put_within_interval(self, *, ended: bool = False) -> None:
+        """Whoever is cancelled waits for the request that is under way, so it is left alone instead."""
+        putting = asyncio.ensure_future(self._put(ended=ended))
+        try:
+            await asyncio.wait({putting}, timeout=self.interval)
+        finally:
+            putting.cancel()
 
     async def _put(self, *, ended: bool = False) -> None:
         self._count += 1
@@ -188,13 +211,11 @@ class Beating:
 async def _watch(folder: Folder, run_name: str, newest: Header, lease: float) -> None:
     """Return when the owner is gone, or silent for a lease. Raises: RunBusy, as soon as it shows a sign of life."""
     seen = await _beat_of(folder, newest.epoch)
-    began, told = clock().monotonic(), False
-    while not (seen.get("ended") or is_gone(newest)):
-        wait = _lease_of(seen, lease)
-        if clock().monotonic() - began >= wait:
+    wait = _lease_of(seen, lease)
+    for look in range(LOOKS):  # counted, not timed: who stood still for a lease has not looked for one
+        if seen.get("ended") or is_gone(newest):
             return
-        if not told:
-            told = True
+        if look == 0:
             _log.info("run %r: waiting up to %g s for a sign of life of process %d on %s", run_name, wait, newest.pid, newest.host)
         await clock().sleep(wait / LOOKS)
         now = await _beat_of(folder, newest.epoch)
