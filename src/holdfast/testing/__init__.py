@@ -1,11 +1,12 @@
 """What tests of code on Holdfast need.
 
-`task_context` for a body under test, `no_backoff` and `Clock` for time, `memory_store` for a store of its own; `crash_everywhere`,
-`crash_at` and `power_cuts` to kill a program wherever it can be killed; disks that fail on demand; and the laws that any adapter has to
-pass (`holdfast.testing.conformance_folders`).
+`task_context` for a body under test, `no_backoff` and `Clock` for time, `memory_store` and `bucket_store` for a store of its own;
+`crash_everywhere`, `crash_at` and `power_cuts` to kill a program wherever it can be killed; `run_shuffled` to run it in any order; disks
+and object stores that fail on demand; and the laws that any adapter has to pass (`holdfast.testing.conformance_folders`).
 """
 
 from holdfast.folders.memory import MemoryDisk
+from holdfast.folders.protocol import Trouble
 from holdfast.testing.bodies import task_context
 from holdfast.testing.bucket_crashes import CrashBucket, Wire
 from holdfast.testing.bucket_faults import Fault, FaultyBucket
@@ -35,6 +36,7 @@ __all__ = [
     "Shuffled",
     "SimulatedCrash",
     "Survival",
+    "Trouble",
     "Wire",
     "bucket_store",
     "crash_at",
