@@ -25,6 +25,7 @@ from holdfast.events import (
 )
 from holdfast.folders.objects import ObjectFolder
 from holdfast.folders.protocol import Entry, Trouble
+from holdfast.journals import creating
 from holdfast.journals.creating import SNAPSHOT_SEGMENTS
 from holdfast.journals.frames import segment_key
 from holdfast.journals.owning import confirm, take_over
@@ -249,6 +250,23 @@ async def test_a_long_journal_is_read_in_few_requests(bucket: MemoryBucket, fold
     bucket.requests.clear()
     assert await read(folder) == expected
     assert sum(bucket.requests.values()) <= SNAPSHOT_SEGMENTS + 4
+
+
+def test_however_long_a_journal_is_no_more_than_so_many_objects_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(creating, "SNAPSHOT_MOST", SNAPSHOT_SEGMENTS + 50)
+
+    async def long() -> None:
+        bucket = MemoryBucket()
+        folder = bucket_folder(bucket)
+        journal, _ = await own(folder)
+        for n in range(8 * SNAPSHOT_SEGMENTS):
+            await journal.commit(note(str(n)))
+            if n % 25 == 0:
+                assert n + 2 - max(await snapshots(folder), default=0) <= SNAPSHOT_SEGMENTS + 100
+        await journal.aclose()
+        assert await read(folder) == [str(n) for n in range(8 * SNAPSHOT_SEGMENTS)]
+
+    asyncio.run(long())
 
 
 @law

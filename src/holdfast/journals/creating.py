@@ -20,10 +20,12 @@ from holdfast.folders.threads import call, in_thread
 from holdfast.journals.frames import Header, Seal, frame, header_digest, segment_key
 from holdfast.journals.snapshots import SEGMENT_GRACE, Snapshot, compacted, parse_snapshot, snapshot_key, snapshots
 
-#: Segments behind the last snapshot, at least, before the next one. So many objects are read to open a run, and no more.
+#: Segments behind the last snapshot, at least, before the next one.
 SNAPSHOT_SEGMENTS: Final = 256
 #: And what is behind it has to be this part of what is in it, so that all snapshots together cost little more than the journal.
 SNAPSHOT_GROWTH: Final = 0.5
+#: Unless it is so many segments. About so many objects are read to open a run, and no more, however long it is.
+SNAPSHOT_MOST: Final = 4096
 #: So many lines are worth a thread.
 THREAD_LINES: Final = 2_000
 
@@ -132,7 +134,8 @@ class ObjectPen:
     def _snap_if_due(self) -> None:
         if self._snapping is not None and not self._snapping.done():
             return
-        if self._segments >= self._due and self._behind_size >= SNAPSHOT_GROWTH * self._snapped[1]:
+        has_grown = self._behind_size >= SNAPSHOT_GROWTH * self._snapped[1] or self._segments >= SNAPSHOT_MOST
+        if self._segments >= self._due and has_grown:
             self._snapping = asyncio.get_running_loop().create_task(self._snap(self._header, list(self._behind), self._segments))
 
     async def _snap(self, header: Header, behind: list[bytes], segments: int) -> None:
