@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help test demo lint types format docs test-pythons campaign bench bench-peers clean
+.PHONY: help test demo lint types format docs test-stores test-pythons campaign bench bench-peers clean
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PYTHON
@@ -38,6 +38,9 @@ docs: .venv/.ready-dev ## print the generated pages anew
 	@$(BIN)/python -W ignore::RuntimeWarning -m holdfast.status > docs/status.md
 	@$(BIN)/python docs/generate_api.py > docs/api.md
 
+test-stores: .venv/.ready-dev .servers/azurite/.ready ## the tests of stores whose servers PyPI does not have
+	@HOLDFAST_SERVERS=required $(BIN)/python -m pytest -q -m stores
+
 test-pythons: ## the quick part of the suite under Python 3.12 and 3.13, where they are found
 	@.ci/test-pythons
 
@@ -51,7 +54,7 @@ bench-peers: .venv/.ready-dev .venv-peers/.ready ## the same, and beside the pee
 	@$(BIN)/python -m benchmarks --peers .venv-peers/bin/python
 
 clean: ## remove environments, caches and builds
-	@rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-* .servers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment with everything for tests can show the demo as well.
@@ -61,6 +64,10 @@ clean: ## remove environments, caches and builds
 
 .venv/.ready-dev: pyproject.toml
 	@.ci/environment .venv dev
+	@touch $@
+
+.servers/azurite/.ready:
+	@.ci/azurite $(@D)
 	@touch $@
 
 .venv-peers/.ready: pyproject.toml

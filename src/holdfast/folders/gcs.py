@@ -18,7 +18,7 @@ import contextlib
 import io
 import json
 from collections.abc import Generator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from os import urandom
 from typing import Any, Final
 from urllib.parse import quote
@@ -37,7 +37,6 @@ from holdfast.folders.troubles import is_untrusted, of_builtin, of_status
 try:
     import aiohttp
     from gcsfs.core import GCSFileSystem  # the plain one: the package's own name may ask each bucket over gRPC what kind it is
-    from gcsfs.credentials import LOCAL_REFRESH_BUFFER
     from google.auth.exceptions import GoogleAuthError, TransportError
 except ImportError as error:
     raise MissingExtra(feature="a store in gs:", package="gcsfs", extra="gcs") from error
@@ -46,6 +45,9 @@ except ImportError as error:
 _UNTIL_CANCELLED: Final = aiohttp.ClientTimeout(total=None, sock_connect=30)
 
 _BYTES: Final = "application/octet-stream"
+
+#: gcsfs refreshes what is valid for no longer than five minutes.
+_REFRESHED: Final = timedelta(minutes=6)
 
 #: Our own word for it: Google has none.
 _NO_BUCKET: Final = "noBucket"
@@ -223,8 +225,11 @@ def _no_object_is_meant() -> Generator[None]:
 
 
 def _is_stale(credentials: Any) -> bool:
-    """Whether gcsfs is going to refresh them."""
-    return credentials.credentials is not None and not credentials._credentials_valid(LOCAL_REFRESH_BUFFER)
+    """Whether gcsfs is going to refresh them, or soon."""
+    known = credentials.credentials
+    if known is None:
+        return False
+    return not known.valid or (known.expiry is not None and known.expiry - datetime.now(UTC).replace(tzinfo=None) < _REFRESHED)
 
 
 def _seconds(text: str) -> float:
