@@ -28,7 +28,7 @@ _FLOORS = """
     frozen errors status identity rounds retries retention progress costs
     clocks limits bridge deferred
     codec events telling states
-    folders.protocol folders.names folders.threads folders.patience folders.secrets folders.troubles folders.addresses
+    folders.protocol folders.names folders.threads folders.patience folders.abreast folders.secrets folders.troubles folders.addresses
     folders.storage_options folders.disk folders.memory folders.local folders.objects folders.ciphers folders.encrypted folders.fencing
     folders.s3 folders.gcs folders.azure folders.anywhere folders.obstore folders.opening folders
     flow files
@@ -51,6 +51,15 @@ ONLY_IN = {
     "fsspec": ("folders",),
     "aiofiles": ("folders", "files"),
     "cryptography": ("folders.ciphers",),
+    "s3fs": ("folders.s3",),
+    "aiobotocore": ("folders.s3",),
+    "botocore": ("folders.s3",),
+    "aiohttp": ("folders.s3", "folders.gcs"),
+    "gcsfs": ("folders.gcs",),
+    "google": ("folders.gcs",),
+    "adlfs": ("folders.azure",),
+    "azure": ("folders.azure",),
+    "obstore": ("folders.obstore",),
     "numpy": ("codec.arrays",),
     "pandas": ("codec.arrays",),
     "pyarrow": ("codec.arrays",),
