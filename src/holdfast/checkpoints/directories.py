@@ -45,10 +45,11 @@ def _below(root: str, folder: str, prefix: str) -> Iterator[File]:
             elif each.is_dir(follow_symlinks=False):
                 yield _entry(path, each.stat(follow_symlinks=False))
                 yield from _below(root, each.path, f"{path}/")
-            elif each.is_file(follow_symlinks=False):
-                yield _entry(path, each.stat(follow_symlinks=False))
             else:
-                raise _neither(each.path)
+                found = each.stat(follow_symlinks=False)
+                if not stat.S_ISREG(found.st_mode):
+                    raise _neither(each.path)
+                yield _entry(path, found)
 
 
 def _entry(path: str, found: os.stat_result) -> File:

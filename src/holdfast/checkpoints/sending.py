@@ -128,7 +128,8 @@ class Sender:
             return File(listed.path, opened.mode, opened.stat.size, opened.stat.mtime_ns, chunks=chunks, stat=stat)
 
         files = tuple(await side_by_side(entry, found, width=WIDTH))
-        return Payload(kind, sum(f.size for f in files), digest_of(files, kind), files=files)
+        digest = await in_thread(call(digest_of, files, kind))
+        return Payload(kind, sum(f.size for f in files), digest, files=files)
 
     async def _file(self, place: Path, size: int) -> tuple[Opened, tuple[Chunk, ...]]:
         path = os.fspath(place)
