@@ -207,6 +207,23 @@ async def test_nothing_is_left_of_what_was_told_to_sweepers(place: Place) -> Non
 # what is condemned
 
 
+class Interrupted:
+    """Does something of somebody else's just before a look at the plans, once."""
+
+    def __init__(self, store: Folder, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._store = store
+        self._meanwhile = meanwhile
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    async def list(self, prefix: str) -> object:
+        if prefix == PLANS and (meanwhile := self._meanwhile) is not None:
+            self._meanwhile = None
+            await meanwhile()
+        return await self._store.list(prefix)
+
+
 @law
 async def test_a_name_that_a_sweeper_is_about_to_delete_is_not_shared(place: Place) -> None:
     for data in (b"small", bytes(LARGE)):
@@ -230,6 +247,38 @@ async def test_a_plan_that_can_not_be_read_may_name_anything(place: Place) -> No
 
 
 @law
+async def test_what_was_just_deleted_is_not_shared_for_a_quarter_of_an_hour(place: Place) -> None:
+    """A request to delete it that was given up may still be under way."""
+    await put(place.store, b"x")
+    place.later(OLD)
+    assert await sweep(place.store) > 0
+    place.later(PLAN_LINGER - 1)
+    await sweep(place.store)
+    assert await put(place.store, b"x") != digest(b"x")
+    place.later(2)
+    await sweep(place.store)
+    assert await put(place.store, b"x") == digest(b"x")
+
+
+@law
+async def test_a_sweep_that_ended_early_condemns_no_longer_than_one_that_came_to_its_end(place: Place) -> None:
+    class Failing(Interrupted):
+        async def delete(self, *keys: str) -> None:
+            if keys[0].startswith("blobs/"):
+                raise StoreUnavailable(where=keys[0], reason="for a test")
+            await self._store.delete(*keys)
+
+    name = await put(place.store, b"x")
+    place.later(OLD)
+    with pytest.raises(StoreUnavailable):
+        await sweep(Failing(place.store))  # type: ignore[arg-type]
+    assert await put(place.store, b"x") != name
+    place.later(PLAN_LINGER + 1)
+    await sweep(place.store)
+    assert await put(place.store, b"x") == name
+
+
+@law
 async def test_the_plan_of_a_killed_sweeper_counts_for_a_month(place: Place) -> None:
     await write_plans(place.store, "killed", [digest(b"x")])
     place.later(PLAN_LIFE - 1)
@@ -238,23 +287,6 @@ async def test_the_plan_of_a_killed_sweeper_counts_for_a_month(place: Place) -> 
     place.later(2)
     await sweep(place.store)
     assert await put(place.store, b"x") == digest(b"x")
-
-
-class Interrupted:
-    """Does something of somebody else's just before a look at the plans, once."""
-
-    def __init__(self, store: Folder, meanwhile: Callable[[], Awaitable[None]]) -> None:
-        self._store = store
-        self._meanwhile: Callable[[], Awaitable[None]] | None = meanwhile
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._store, name)
-
-    async def list(self, prefix: str) -> object:
-        if prefix == PLANS and (meanwhile := self._meanwhile) is not None:
-            self._meanwhile = None
-            await meanwhile()
-        return await self._store.list(prefix)
 
 
 @law
