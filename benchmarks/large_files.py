@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -96,7 +96,7 @@ def _copy_all(source: Path, target: Path) -> float:
 
 
 @contextmanager
-def _sources(size: int, count: int) -> Iterator[tuple[Path, Path]]:
+def _sources(size: int, count: int) -> Generator[tuple[Path, Path]]:
     """A folder, and in it a file, or a directory of `count` files."""
     with store_folder() as folder:
         source = folder / "model"

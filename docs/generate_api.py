@@ -13,7 +13,7 @@ GROUPS = {
     "Runs": ("run", "run_sync", "start", "RunHandle", "RunOptions"),
     "Stores, and what they tell of a run": ("Store", "RunSummary", "RunState", "ActionState", "AttemptState", "ActionID"),
     "Inside a task": ("ctx", "TaskContext", "custom_context", "get_custom_context", "group", "Context", "contextual_run", "Bar"),
-    "Checkpoints": ("Checkpoint", "Generation", "latest_checkpoint"),
+    "Checkpoints": ("Checkpoint", "Generation", "Retention", "latest_checkpoint"),
     "Statuses": (
         "Status", "StageStatus", "ACTIVE_STATES", "INACTIVE_STATES", "CANCELABLE_STATES", "RESUMABLE_STATES", "STAGE_NAME_MAX_LENGTH",
     ),
