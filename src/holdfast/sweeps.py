@@ -69,8 +69,9 @@ from holdfast.folders.fencing import PROBE
 from holdfast.folders.protocol import Entry, Folder
 from holdfast.folders.threads import call, in_thread
 from holdfast.intents import Board, end_plans, forget_plans, read_board, write_plans
+from holdfast.journals.frames import segment_key
 from holdfast.journals.reading import read_journal
-from holdfast.journals.snapshots import SEGMENT_GRACE
+from holdfast.journals.snapshots import SEGMENT_GRACE, newest_snapshot, snapshots
 
 T = TypeVar("T")
 
@@ -119,7 +120,7 @@ async def sweep(store: Folder, *, grace: float = GRACE, dry_run: bool = False) -
     """
     async with _looking(store) as board:
         runs = {f"runs/{entry.name}": entry for entry in await store.walk("runs")}
-        segments = superseded(runs, board.now)
+        segments = await _but_takeovers(store, superseded(runs, board.now))
         freed = sum(runs[key].size for key in segments)
         await _remove(store, () if dry_run else segments)
         freed += await _sweep_unfinished(store, board.now, grace, dry_run=dry_run)
@@ -325,6 +326,20 @@ def superseded(runs: Mapping[str, Entry], now: float) -> list[str]:
             old += [key for _, key in ordered[:-SNAPSHOTS_KEPT]]
     segments = [key for key in sorted(runs) if (match := _JOURNAL.fullmatch(key)) and int(match[2]) <= ends.get(match[1], -1)]
     return [*segments, *old]
+
+
+async def _but_takeovers(store: Folder, keys: Sequence[str]) -> list[str]:
+    """The same, without the segments by which somebody took a run over: their names stay taken, whenever an owner that was away wakes."""
+    spared: set[str] = set()
+    ends = {match[1]: int(match[2]) for key in sorted(keys) if (match := _JOURNAL.fullmatch(key))}
+    for journal, end in ends.items():
+        run = store.child(journal)
+        found = await newest_snapshot(run, await snapshots(run))
+        if found is None or found.segment < end:  # nothing says which they are
+            spared |= {key for key in keys if key.startswith(f"{journal}/")}
+        else:
+            spared |= {f"{journal}/{segment_key(epoch)}" for epoch in found.epochs}
+    return [key for key in keys if key not in spared]
 
 
 async def _sweep_unfinished(store: Folder, now: float, grace: float, *, dry_run: bool) -> int:

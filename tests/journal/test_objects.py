@@ -34,6 +34,7 @@ from holdfast.journals.snapshots import SEGMENT_GRACE, compacted, snapshot_key, 
 from holdfast.journals.writing import Flush, Journal
 from holdfast.states import Fold
 from holdfast.status import Status
+from holdfast.sweeps import sweep
 from holdfast.testing import Clock
 from holdfast.testing.bucket_faults import Fault, FaultyBucket
 from holdfast.testing.buckets import MemoryBucket, bucket_folder
@@ -358,6 +359,29 @@ def test_an_owner_that_was_away_for_long_is_fenced_by_the_snapshot_although_its_
     clock = Clock(jumps=False)
     with clock.use():
         asyncio.run(away(clock))
+
+
+def test_an_owner_that_was_away_unseen_by_any_clock_finds_its_next_name_taken_still() -> None:
+    async def away() -> None:
+        bucket = MemoryBucket()
+        folder = bucket_folder(bucket)
+        run = folder.child("runs/r/000000")
+        old, _ = await own(run)
+        await old.commit(note("before"))
+        with elsewhere.use():  # time that passes for others, and for no clock that the owner has
+            await snapped(run, 3 * SNAPSHOT_SEGMENTS)
+            elsewhere.advance(2 * SEGMENT_GRACE)
+            assert await sweep(folder) > 0
+        assert segment_key(1) in {f"journal/{entry.name}" for entry in await run.list("journal")}
+        assert len(await run.list("journal")) < 2 * SNAPSHOT_SEGMENTS
+        with pytest.raises(RunFenced):
+            await old.commit(note("late"))
+        assert "late" not in await read(run)
+        old.abandon()
+
+    elsewhere = Clock(jumps=False)
+    with Clock(jumps=False).use():
+        asyncio.run(away())
 
 
 def test_a_contender_that_was_away_for_long_does_not_get_a_name_that_was_deleted() -> None:

@@ -43,6 +43,7 @@ class ObjectPen:
         snapshot: The newest one, if there is one.
         behind: All lines behind it.
         segments: How many segments there are behind it.
+        epochs: Of all owners, this one included.
     """
 
     epoch: int
@@ -57,6 +58,7 @@ class ObjectPen:
         snapshot: Snapshot | None = None,
         behind: Iterable[bytes] = (),
         segments: int = 0,
+        epochs: Iterable[int] = (),
         began: tuple[float, float] | None = None,
     ) -> None:
         self.epoch = header.epoch
@@ -70,6 +72,7 @@ class ObjectPen:
         self._behind = list(behind)
         self._behind_size = sum(map(len, self._behind))
         self._segments = segments
+        self._epochs = tuple(sorted({*epochs, header.epoch}))
         self._creating: asyncio.Task[None] | None = None
         self._snapping: asyncio.Task[None] | None = None
         self._due = SNAPSHOT_SEGMENTS  # so many segments behind it, and the next one is tried
@@ -141,7 +144,7 @@ class ObjectPen:
     async def _snap(self, header: Header, behind: list[bytes], segments: int) -> None:
         try:
             body = await _compacted([*await self._lines_before(), *behind])
-            await self._folder.create(snapshot_key(header.segment), Snapshot(header, body).to_bytes())
+            await self._folder.create(snapshot_key(header.segment), Snapshot(header, self._epochs, body).to_bytes())
         except (HoldfastError, OSError) as error:
             _log.debug("run %r: no snapshot just now: %s", self._run_name, error)
             self._due = self._segments + SNAPSHOT_SEGMENTS // 4

@@ -143,6 +143,7 @@ async def _take_over_objects(
         snapshot=read.snapshot,
         behind=read.lines(),
         segments=len(read.segments) + 1,
+        epochs=read.epochs,
         began=began,
     )
     return Journal(run_name, pen, flush), read

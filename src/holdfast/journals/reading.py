@@ -61,6 +61,12 @@ class Read(Frozen):
                 if word in frame.payload:
                     yield from frame.events_with(word)
 
+    @property
+    def epochs(self) -> set[int]:
+        """Of all owners that there were."""
+        before = self.snapshot.epochs if self.snapshot is not None else ()
+        return {*before, *(segment.header.epoch for segment in self.segments)}
+
     def lines(self) -> Iterator[bytes]:
         """What was read behind the snapshot, as lines."""
         for segment in self.segments:

@@ -5,8 +5,10 @@ own lines, without those that later ones make meaningless (the last note of prog
 gives what folding the segments gives. Only an owner creates one, of groups that it acknowledged or read, so that it is true whoever owns
 the run by then.
 
-Segments at or below a snapshot are not read again, and may be deleted `SEGMENT_GRACE` later. An owner that was away for more than half of
-that looks for such a snapshot before it believes that a name was free.
+Segments at or below a snapshot are not read again, and may be deleted `SEGMENT_GRACE` later: all but those by which somebody took the run
+over (`epochs`), each of which is the very name that the owner before would need next. So whoever was away, for however long and by whatever
+clock, finds that name taken. As a second look, an owner that was away for more than half the grace asks for such a snapshot before it
+believes that a name was free.
 """
 
 from __future__ import annotations
@@ -33,9 +35,10 @@ _SUPERSEDED: Final = {b'{"e":"progressed"': ("action",), b'{"e":"checkpoint_save
 
 
 class Snapshot(Frozen):
-    """All up to the segment of `header`."""
+    """All up to the segment of `header`. `epochs` are the segments, up to that, by which the run was taken over."""
 
     header: Header
+    epochs: tuple[int, ...]
     body: bytes
 
     @property
@@ -56,6 +59,7 @@ class Snapshot(Frozen):
         line = {
             "holdfast": f"{MAJOR}.{MINOR}",
             "snapshot": self.header.to_record(),
+            "epochs": list(self.epochs),
             "length": len(self.body),
             "digest": _digest(self.body),
         }
@@ -87,12 +91,13 @@ def parse_snapshot(data: bytes, where: str, segment: int) -> Snapshot:
     record, start = checked_record(data, where, segment)
     body = data[start:]
     try:
-        header, length, digest = Header.of(record["snapshot"]), int(record["length"]), str(record["digest"])
+        header, epochs = Header.of(record["snapshot"]), tuple(int(epoch) for epoch in record["epochs"])
+        length, digest = int(record["length"]), str(record["digest"])
     except (ValueError, KeyError, TypeError) as error:
         raise JournalDamaged(where=where, segment=segment, offset=0, reason="its first line lacks a field") from error
     if (header.segment, length, digest) != (segment, len(body), _digest(body)):
         raise JournalDamaged(where=where, segment=segment, offset=start, reason="the snapshot does not match its digest")
-    return Snapshot(header, body)
+    return Snapshot(header, epochs, body)
 
 
 def compacted(lines: Iterable[bytes]) -> bytes:
