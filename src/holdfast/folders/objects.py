@@ -15,6 +15,7 @@ import contextlib
 import copy
 import os
 import random
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from typing import Final, Protocol, Self, TypeAlias, TypeVar
@@ -48,6 +49,8 @@ class _PageOf(Protocol):
 
 #: How many objects are named in one request to delete them.
 AT_ONCE: Final = 500
+#: Seconds that a client may take until it is there.
+OPENING_SECONDS: Final = 60.0
 
 
 class ObjectFolder:
@@ -279,6 +282,7 @@ class _Clients:
         self.opener = opener
         self._secrets = secrets
         self._pid = os.getpid()
+        self._changing = threading.Lock()  # loops of several threads come and go
         self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[_Client]] = WeakKeyDictionary()
 
     async def of_this_loop(self, where: str) -> _Client:
@@ -289,6 +293,8 @@ class _Clients:
         opening = self._open.get(loop)
         if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
             opening = self._open[loop] = asyncio.ensure_future(self._new())
+        if opening.done():
+            return opening.result()
         try:
             return await asyncio.shield(opening)
         except (StoreError, Misuse):
@@ -297,14 +303,17 @@ class _Clients:
             raise StoreInvalid(where=where, reason=f"its client can't be made ({without(self._secrets, error)})") from error
 
     async def _new(self) -> _Client:
-        return await _Client(await self.opener()).begin()
+        async with asyncio.timeout(OPENING_SECONDS):
+            return await _Client(await self.opener()).begin()
 
     async def aclose(self) -> None:
         if self._pid != os.getpid():
             return
         here = asyncio.get_running_loop()
-        for loop, opening in list(self._open.items()):
-            self._open.pop(loop, None)
+        with self._changing:
+            open_now = list(self._open.items())
+            self._open.clear()
+        for loop, opening in open_now:
             if not opening.done() or opening.cancelled() or opening.exception() is not None:
                 opening.cancel()
             elif loop is here:
