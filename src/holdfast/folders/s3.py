@@ -108,8 +108,11 @@ class S3Bucket:
 
     async def get(self, name: str) -> bytes:
         answer = await self._call("get_object", Key=name)
-        async with answer["Body"] as body:
+        body = answer["Body"]
+        try:
             data: bytes = await body.read()
+        finally:
+            body.close()  # not as a context manager, which would drop the connection with it
         return data
 
     async def put(self, name: str, data: bytes) -> None:
