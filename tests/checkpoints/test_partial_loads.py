@@ -234,3 +234,19 @@ def test_a_load_that_is_cancelled_leaves_nothing_half_behind(tmp_path: Path) -> 
         assert len(files(loaded)) == 20
 
     perform(loads)
+
+
+def test_names_come_back_whatever_bytes_they_are(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    names = [b"plain", b"\xff\xfe", "zw\u00f6lf \u2713".encode(), b"line\nbreak", b" ", b"-", b"~", b"...", b"a\\b", b"*"]
+    for name in names:
+        (source / os.fsdecode(name)).write_bytes(name)
+
+    async def loads(checkpoint: Checkpoint) -> None:
+        await checkpoint.save(source)
+        loaded = await checkpoint.load()
+        assert loaded is not None
+        assert {os.fsencode(path.name): path.read_bytes() for path in loaded.iterdir()} == {name: name for name in names}
+
+    perform(loads)

@@ -232,7 +232,7 @@ class Checkpoint:
         self._savings = [s for s in self._savings if not s.begun]
         asked = self._asked_for(dict(metadata or {}))
         if wait:
-            await self.flush()
+            await self._behind.settled()
             source = source_of(data)
             payload = Tree(source, trust_stat) if source is not None else await plain(data, self._keeper.task_name)
             return await self._writer.write(Prepared(asked, payload))

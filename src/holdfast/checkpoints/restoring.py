@@ -21,7 +21,7 @@ from holdfast.flow import room, side_by_side
 from holdfast.folders.threads import call, in_thread
 from holdfast.frozen import Frozen
 
-WIDTH: Final = 16
+WIDTH: Final = 32
 
 
 class Content(Frozen):

@@ -34,7 +34,7 @@ RACY: Final = 2.0
 TRIES: Final = 3
 
 #: Files that are read at one time. How much of them is in memory is bounded by `flow.room`.
-WIDTH: Final = 16
+WIDTH: Final = 32
 #: Files that are copied at one time: each holds a thread for as long as it takes.
 COPIES: Final = 4
 
