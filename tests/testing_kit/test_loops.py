@@ -179,6 +179,29 @@ def test_a_failure_names_its_seed() -> None:
     assert "seed 12" in "".join(raised.value.__notes__)
 
 
+def test_threads_that_work_are_waited_for_before_time_goes_on() -> None:
+    async def in_threads() -> list[str]:
+        async with asyncio.timeout(5):
+            first = await asyncio.to_thread(dawdle)
+        async with asyncio.timeout(5):
+            return [first, await threaded.call()]
+
+    for order in shuffled(in_threads, range(3)):
+        assert order.value == ["done", "done"], order
+        assert order.elapsed < 5
+
+
+def dawdle() -> str:
+    for _ in range(100):
+        sum(range(10_000))
+    return "done"
+
+
+@task
+def threaded() -> str:
+    return dawdle()
+
+
 def test_no_loop_stays_open() -> None:
     async def which() -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()

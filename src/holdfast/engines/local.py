@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
 from contextvars import copy_context
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from holdfast.attempts import Abandoned, Ended, Outcome, run_async, run_sync
 from holdfast.bridge import Threads
@@ -37,7 +38,8 @@ class LocalEngine:
             return Ended(cause)
         self._in_threads.add(id(capsule))
         copied = copy_context()
-        future = asyncio.wrap_future(self._thread_pool().submit(lambda: copied.run(run_sync, order, capsule, link)))
+        pool = cast("Executor", self._thread_pool())  # as far as a loop asks for one; a virtual loop waits for what it was given itself
+        future = asyncio.get_running_loop().run_in_executor(pool, lambda: copied.run(run_sync, order, capsule, link))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError as cause:

@@ -5,7 +5,8 @@ promises about order is kept: a task's steps follow each other, callbacks of one
 callbacks in the order in which they were scheduled. Everything else is chance, the same for the same seed.
 
 Time jumps to the next timer as soon as nothing is ready, and a program in which nothing is ready and nothing will be is a `Deadlock`.
-What threads, sockets and child processes do is not simulated: keep them out of a program that has to come out the same for a seed.
+What threads, sockets and child processes do is not simulated. Threads that work are waited for, for a moment of real time; but keep all
+three out of a program that has to come out the same for a seed.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import asyncio
 import contextvars
 import random
 import selectors
+import sys
 import threading
+import time
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -30,9 +34,14 @@ from holdfast.frozen import Frozen
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
-#: Seconds of real time that threads get to say something, before time jumps; and before we are sure that they never will.
-THREADS_MAY_ANSWER: Final = 0.002
-THREADS_HAVE_ANSWERED: Final = 1.0
+#: Seconds of real time that a thread may take to notice work that it may have been given, or that it has been given; and that one may work,
+#: before time goes on without it.
+MAY_NOTICE: Final = 0.002
+HAS_TO_NOTICE: Final = 0.02
+MAY_WORK: Final = 1.0
+#: Where a thread stands that waits for other work than ours, or for work that it may have been given just now.
+_RESTING: Final = frozenset({("concurrent.futures.thread", "_worker"), ("selectors", "select")})
+_WAITING: Final = frozenset({("threading", "wait"), ("threading", "acquire"), ("holdfast.journals.appending", "_write_groups")})
 #: How often who just ran is given another rank. 1.0: any order is as likely as any other; less: some are left behind for long.
 RESTLESSNESS: Final = (1.0, 0.3, 0.05)
 
@@ -50,10 +59,24 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, start: float = 0.0) -> None:
         self._now = start
-        super().__init__(_Impatient(self._jump))
+        self._jobs = 0  # given to executors, and not answered
+        super().__init__(_Impatient(self._jump, lambda: self._jobs))
 
     def time(self) -> float:
         return self._now
+
+    def run_in_executor(self, executor: Executor | None, func: Callable[[Unpack[Ts]], R], *args: *Ts) -> asyncio.Future[R]:
+        future = super().run_in_executor(executor, func, *args)
+        self._jobs += 1
+        future.add_done_callback(self._answered)
+        return future
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Its threads get the time that they need: virtual patience would be over at once."""
+        await super().shutdown_default_executor()
+
+    def _answered(self, _: object) -> None:
+        self._jobs -= 1
 
     def _jump(self, seconds: float) -> None:
         self._now += seconds
@@ -278,18 +301,21 @@ class _Ready:
 class _Impatient(selectors.BaseSelector):
     """Polls, and lets time jump where a loop would wait."""
 
-    def __init__(self, jump: Callable[[float], None]) -> None:
+    def __init__(self, jump: Callable[[float], None], jobs: Callable[[], int]) -> None:
         self._inner = selectors.DefaultSelector()
         self._jump = jump
+        self._jobs = jobs
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = self._inner.select(0)
         if ready or timeout == 0:
             return ready
-        if threading.active_count() > 1:  # one of them may be about to answer
-            ready = self._inner.select(THREADS_MAY_ANSWER if timeout is not None else THREADS_HAVE_ANSWERED)
-            if ready:
+        began = time.monotonic()
+        while time.monotonic() - began < (MAY_WORK if timeout is None and threading.active_count() > 1 else _patience(self._jobs())):
+            if ready := self._inner.select(MAY_NOTICE):
                 return ready
+        if ready := self._inner.select(0):  # its last word, before it ended
+            return ready
         if timeout is None:
             raise Deadlock(_who_waits())
         self._jump(timeout)
@@ -309,6 +335,20 @@ class _Impatient(selectors.BaseSelector):
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
         return self._inner.get_map()
+
+
+def _patience(jobs: int) -> float:
+    """Seconds for which it is worth to wait for other threads, which have `jobs` to do for us."""
+    if threading.active_count() == 1:
+        return 0.0
+    here = threading.get_ident()
+    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - there is no other way to ask where a thread is
+    places = {(str(frame.f_globals.get("__name__")), frame.f_code.co_name) for thread, frame in frames.items() if thread != here}
+    if not places <= _RESTING | _WAITING:
+        return MAY_WORK
+    if jobs:
+        return HAS_TO_NOTICE
+    return 0.0 if places <= _RESTING else MAY_NOTICE
 
 
 def _who_waits() -> str:
