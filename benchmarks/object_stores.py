@@ -9,8 +9,8 @@ import shutil
 import tarfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -279,14 +279,23 @@ def _saves(options: Options, scale: Scale, client: str, width: int, count: int) 
 
 @dataclass(frozen=True)
 class Shape:
-    """What is saved: one file, or a directory of some."""
+    """What is saved: one file, or a directory of some; on which server, and how often at most."""
 
     name: str
-    what: str
     files: int
+    server: Callable[[], AbstractContextManager[Options]] = moto
+    rounds: int = 3
+
+    @property
+    def what(self) -> str:
+        return f"{self.files:,} files" if self.files else "a file"
 
 
-SHAPES = (Shape("s3-file", "a file", 0), Shape("s3-directory", "10 files", 10), Shape("s3-many-files", "10,000 files", 10_000))
+SHAPES = (
+    Shape("s3-file", 0),
+    Shape("s3-directory", 10),
+    Shape("s3-many-files", 10_000, ministack, rounds=1),
+)
 
 
 @dataclass
@@ -359,16 +368,17 @@ def _change(path: Path, size: int) -> None:
 
 def _measure_large(shape: Shape, scale: Scale) -> Sequence[Line]:
     size = max(scale.of(SIZE), 64 * MIB)
+    shape = replace(shape, files=max(scale.of(shape.files), min(shape.files, 10)))
     lines: list[Line] = []
     with store_folder() as here:
         source = here / "source"
         _write(source, shape, size)
         sleep(SETTLED)
         for client in CLIENTS:
-            with moto() as options:
+            with shape.server() as options:
                 lines += _beside_bare(options, scale, client, shape, size, source, here)
         if shape.files:
-            with moto() as options:
+            with shape.server() as options:
                 lines += _beside_flyte(options, lines, shape, size, source, here)
     return lines
 
@@ -392,7 +402,7 @@ def _beside_bare(options: Options, scale: Scale, client: str, shape: Shape, size
         loads.append(loaded)
         return saved
 
-    pairs = in_turns(min(scale.rounds, 3), ours, limit)
+    pairs = in_turns(min(scale.rounds, shape.rounds), ours, limit)
     what = (
         f"1 GiB in S3, {shape.what} ({CLIENTS[client]})" if size == SIZE else f"{size // MIB} MiB in S3, {shape.what} ({CLIENTS[client]})"
     )
