@@ -78,7 +78,9 @@ class ObjectPen:
         self._due = SNAPSHOT_SEGMENTS  # so many segments behind it, and the next one is tried
 
     def write(self, lines: Sequence[bytes], done: Callable[[BaseException | None], None]) -> None:
-        self._creating = asyncio.get_running_loop().create_task(self._write(list(lines), done))
+        creating = self._creating = asyncio.get_running_loop().create_task(self._write(list(lines), done))
+        # A loop that ends cancels what has not begun, and then nobody else would tell who waits.
+        creating.add_done_callback(lambda ended: done(asyncio.CancelledError()) if ended.cancelled() else None)
 
     async def look(self) -> None:
         """It costs a request: whoever takes over leaves word in the inbox, and the next group finds out."""
