@@ -139,7 +139,7 @@ class Blobs:
             sent = await self._place(blob_key(f"{digest}{kind}"), data)
             condemned = await self._plans.look()
             # A plan is removed PLAN_LINGER after its last deletion. Nobody may sleep through that between the touch and the look.
-            if condemned is not None and clock().monotonic() - began < PLAN_LINGER / 2:
+            if clock().monotonic() - began < PLAN_LINGER / 2:
                 break
         if digest not in condemned:
             return f"{digest}{kind}", sent

@@ -191,11 +191,11 @@ class Plans:
     def __init__(self, store: Folder) -> None:
         self._store = store
         self._known: dict[str, frozenset[str] | None] = {}
-        self._looking: asyncio.Task[Condemned | None] | None = None
-        self._next: asyncio.Task[Condemned | None] | None = None
+        self._looking: asyncio.Task[Condemned] | None = None
+        self._next: asyncio.Task[Condemned] | None = None
 
-    async def look(self) -> Condemned | None:
-        """What is condemned, by a listing that begins after this call. None: plans went away meanwhile; look again. Raises: StoreError."""
+    async def look(self) -> Condemned:
+        """What is condemned, by a listing that begins after this call. Raises: StoreError."""
         if self._next is None:
             self._next = asyncio.ensure_future(self._after(self._looking))
             self._next.add_done_callback(_looked_at)
@@ -207,21 +207,19 @@ class Plans:
         if waiting:
             await asyncio.wait(waiting)
 
-    async def _after(self, before: asyncio.Task[Condemned | None] | None) -> Condemned | None:
+    async def _after(self, before: asyncio.Task[Condemned] | None) -> Condemned:
         if before is not None:
             await asyncio.wait({before})
         self._looking, self._next = self._next, None
         return await self._look()
 
-    async def _look(self) -> Condemned | None:
+    async def _look(self) -> Condemned:
         names = [entry.name for entry in await self._store.list(PLANS) if entry.name.endswith(".json")]
         self._known = {name: self._known[name] for name in names if name in self._known}
-        try:
-            for name in names:
-                if name not in self._known:
+        for name in names:
+            if name not in self._known:
+                with contextlib.suppress(ObjectMissing):  # removed in this moment: its sweeper had ended long before the listing
                     self._known[name] = _names_in(await self._store.get(f"{PLANS}/{name}"))
-        except ObjectMissing:
-            return None
         return Condemned(self._known.values())
 
 
@@ -315,6 +313,6 @@ def _failed(task: asyncio.Task[None]) -> bool:
     return task.cancelled() or task.exception() is not None
 
 
-def _looked_at(task: asyncio.Task[None] | asyncio.Task[Condemned | None]) -> None:
+def _looked_at(task: asyncio.Task[None] | asyncio.Task[Condemned]) -> None:
     if not task.cancelled():
         task.exception()

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from sweeps.conftest import Place
 from sweeps.test_sweeps import OLD, law, put
-from sweeps.worlds import DAY, blobs_in, is_there
+from sweeps.worlds import DAY, blobs_in, digest, is_there
 
 from holdfast import Store, ctx, run, task
 from holdfast.blobs import Blobs, blob_key
 from holdfast.codec import parts_of, to_json
 from holdfast.errors import BlobCorrupt, InvalidOption, RunNotFound
 from holdfast.events import AttemptEnded, Unknown
+from holdfast.intents import write_plans
 from holdfast.journals.owning import take_over
 from holdfast.journals.reading import read_journal
 from holdfast.status import Status
@@ -35,6 +36,11 @@ async def small_with_a_part(n: int) -> bytes:
 @task
 async def large_with_a_part(n: int) -> dict[str, Any]:
     return {"text": TEXT, "raw": RAW + bytes([n]), "n": n}
+
+
+@task
+async def text() -> str:
+    return TEXT
 
 
 @task
@@ -76,6 +82,31 @@ async def test_results_and_checkpoints_outlive_any_number_of_sweeps(place: Place
     place.later(40 * DAY)
     await store.gc()
     assert await run(large_with_a_part(2), run_name="alone", store=store) == {"text": TEXT, "raw": RAW + bytes([2]), "n": 2}
+
+
+@law
+async def test_a_part_is_read_where_it_was_put_when_its_own_name_was_condemned(place: Place) -> None:
+    store = Store.on(place.store)
+    part = digest(RAW + bytes([1]))
+    for body in (small_with_a_part, large_with_a_part):
+        await write_plans(place.store, body.__name__, [part])
+        first = await run(body(1), run_name=body.__name__, store=store)
+        await place.store.delete(blob_key(part))
+        place.later(40 * DAY)
+        await store.gc()
+        assert await run(body(1), run_name=body.__name__, store=store) == first
+
+
+@law
+async def test_a_large_result_is_read_where_it_was_put_when_its_own_name_was_condemned(place: Place) -> None:
+    store = Store.on(place.store)
+    whole = digest(to_json(TEXT))
+    await write_plans(place.store, "sweeper", [whole])
+    assert await run(text(), run_name="it", store=store) == TEXT
+    await place.store.delete(blob_key(whole))
+    place.later(40 * DAY)
+    await store.gc()
+    assert await run(text(), run_name="it", store=store) == TEXT
 
 
 here: list[Any] = []
