@@ -24,15 +24,17 @@ from holdfast.errors import (
     NotEncrypted,
     StoreEncrypted,
     StoreError,
+    StoreFull,
     WrongKey,
 )
 from holdfast.folders.ciphers import MAGIC, Keys
 from holdfast.folders.encrypted import EncryptedFolder
 from holdfast.folders.protocol import Folder
-from holdfast.testing import Ledger, Survival, crash_everywhere, crashes, power_cuts
+from holdfast.testing import FullDisk, Ledger, MemoryDisk, Survival, crash_everywhere, crashes, power_cuts
 from holdfast.testing.buckets import MemoryBucket, bucket_folder
 from holdfast.testing.lives import Life
 from holdfast.testing.places import BucketPlace, DiskPlace, Point
+from holdfast.testing.stores import memory_folder
 
 R = TypeVar("R")
 
@@ -394,6 +396,13 @@ def test_killed_anywhere_it_gives_the_right_result_and_repeats_nothing(inside: t
     global interrupted
     interrupted = False
     assert hold(crash_everywhere(lambda: program("input-7f3a"), on=Encrypted(inside()), ledger=ledger, step=5)) > 20
+
+
+@pytest.mark.parametrize("room", [*range(0, 20_000, 1_900), 60_000, 120_000])
+def test_a_disk_that_fills_up_anywhere_leaves_a_run_to_go_on_with(room: int) -> None:
+    disk = MemoryDisk()
+    assert isinstance(live_in(EncryptedFolder(memory_folder(FullDisk(disk, after_bytes=room)), KEY)), StoreFull)
+    assert live_in(EncryptedFolder(memory_folder(disk), KEY)) is None
 
 
 @pytest.mark.slow
