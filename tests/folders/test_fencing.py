@@ -19,6 +19,7 @@ CASES = [
     ("ministack", "fsspec", True),
     ("ministack", "obstore", True),
     ("fake_google", "fsspec", True),
+    ("fake_google", "obstore", True),
     ("rclone", "fsspec", False),
     ("rclone", "obstore", False),
     ("gcs_emulator", "fsspec", False),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from servers.faults import Fault, FaultServer
+from servers.faults import Fault, FaultServer, Seen
 from servers.fixtures import Faulty
 
 from holdfast.errors import ObjectExists, StoreError, StoreFull, StoreInvalid, StorePermission, StoreUnavailable
@@ -42,6 +42,7 @@ class Way:
         pytest.param("faulty_s3 fsspec PUT", id="s3"),
         pytest.param("faulty_s3 obstore PUT", id="s3-obstore"),
         pytest.param("faulty_google fsspec POST", id="gs"),
+        pytest.param("faulty_google obstore PUT", id="gs-obstore"),
         pytest.param("faulty_azure fsspec PUT", id="az", marks=azurite),
         pytest.param("faulty_azure obstore PUT", id="az-obstore", marks=azurite),
     ]
@@ -218,3 +219,37 @@ def test_errors_and_names_hold_no_secret(way: Way) -> None:
     options = {**way.faulty.server.options, **way.faulty.server.native}
     for name in ("secret", "secret_access_key", "account_key", "connection_string"):
         assert str(options.get(name, "not given")) not in shown
+
+
+@pytest.mark.parametrize(
+    ("fixture", "client", "condition"),
+    [
+        ("faulty_s3", "fsspec", "if-none-match: *"),
+        ("faulty_s3", "obstore", "if-none-match: *"),
+        ("faulty_google", "fsspec", "ifGenerationMatch=0"),
+        ("faulty_google", "obstore", "x-goog-if-generation-match: 0"),
+        pytest.param("faulty_azure", "fsspec", "if-none-match: *", marks=azurite),
+        pytest.param("faulty_azure", "obstore", "if-none-match: *", marks=azurite),
+    ],
+)
+def test_a_creation_carries_its_condition_and_a_put_does_not(
+    fixture: str, client: str, condition: str, request: pytest.FixtureRequest
+) -> None:
+    faulty: Faulty = request.getfixturevalue(fixture)
+
+    async def both() -> tuple[str, str]:
+        folder = faulty.folder("conditions", client=client)
+        await folder.create(f"{time.time_ns()}", b"")
+        created = faulty.between.seen.pop()
+        await folder.put("a", b"")
+        put = faulty.between.seen.pop()
+        await folder.aclose()
+        return _shown(created), _shown(put)
+
+    created, put = asyncio.run(both())
+    assert condition in created
+    assert condition not in put
+
+
+def _shown(seen: Seen) -> str:
+    return "\n".join([seen.path, *(f"{name}: {value}" for name, value in seen.headers.items())])

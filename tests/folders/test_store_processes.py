@@ -73,6 +73,7 @@ asyncio.run(write())
         "moto fsspec",
         "moto obstore",
         "fake_google fsspec",
+        "fake_google obstore",
         pytest.param("azurite fsspec", marks=pytest.mark.stores),
         pytest.param("azurite obstore", marks=pytest.mark.stores),
     ]

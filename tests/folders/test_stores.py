@@ -112,7 +112,7 @@ class TestMinistackByObstore(TestMinistack):
     client = "obstore"
 
 
-class TestMotoByObstore(TestMoto):
+class TestFakeGoogleByObstore(TestFakeGoogle):
     client = "obstore"
 
 

@@ -157,7 +157,9 @@ def _make_container(port: int) -> int:
 
 
 def google(port: int) -> Server:
-    return Server(port, f"gs://{BUCKET}", {"project": "p", "token": "anon", "endpoint_url": f"http://{HOST}:{port}"})
+    endpoint = f"http://{HOST}:{port}"
+    anonymous = {"project": "p", "token": "anon", "endpoint_url": endpoint}
+    return Server(port, f"gs://{BUCKET}", anonymous, {"bearer_token": "not one", "endpoint_url": endpoint})
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 
 from fsspec.registry import get_filesystem_class
 
+from holdfast.clocks import clock
 from holdfast.errors import StoreInvalid
 from holdfast.folders.abreast import for_each
 from holdfast.folders.addresses import Address, address_of
@@ -250,7 +251,7 @@ def _object(info: Mapping[str, Any], name: str) -> Entry:
 
 
 def _seconds(time: Any) -> float:
-    """POSIX seconds, in whichever way a filesystem tells a time; 0 where it tells none."""
+    """POSIX seconds, in whichever way a filesystem tells a time. Where it tells none it is now: what has no age is never too old."""
     match time:
         case int() | float():
             return float(time)
@@ -260,9 +261,9 @@ def _seconds(time: Any) -> float:
             try:
                 return _seconds(datetime.fromisoformat(time))
             except ValueError:
-                return 0.0
+                return clock().now()
         case _:
-            return 0.0
+            return clock().now()
 
 
 def trouble_of(error: Exception) -> Trouble:
