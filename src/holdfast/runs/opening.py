@@ -167,18 +167,19 @@ def _asked(order: Order, context: Context, run_name: str, options: Options) -> A
 async def _find_or_begin(store: Folder, wanted: Asked, options: Options) -> tuple[Folder, Asked, bool]:
     """Return the incarnation, what it was asked for, and whether it was begun just now."""
     run_name, resume = wanted.run_name, options.resume
-    numbers = await incarnations(store, run_name)
-    for number in reversed(numbers):
+    following = 0
+    for number in reversed(await incarnations(store, run_name)):
         folder = store.child(f"runs/{run_name}/{number}")
         try:
             known = await read_asked(folder)
         except ObjectMissing:
-            continue  # its creator died between the folder and run.json
+            continue  # its creator died between the folder and run.json, or is about to write it: whoever does so first begins the run
         if known.run_name != run_name:
             raise InvalidName(kind="run_name", name=run_name, reason=f"the run's name is spelled {known.run_name!r}")
         if resume == "never":
             raise RunExists(run_name=run_name, status=f"incarnation {number}")
         if resume == "restart":
+            following = int(number) + 1
             break
         return folder, _compared(known, wanted), False
     else:
@@ -186,8 +187,7 @@ async def _find_or_begin(store: Folder, wanted: Asked, options: Options) -> tupl
             raise RunNotFound(run_name=run_name, store=store.url)
         await check_beginning(store, run_name)
     await _check_fence(store, options)
-    number = f"{int(numbers[-1]) + 1 if numbers else 0:06}"
-    folder = store.child(f"runs/{run_name}/{number}")
+    folder = store.child(f"runs/{run_name}/{following:06}")
     try:
         await folder.create("run.json", wanted.to_json())
     except ObjectExists:  # somebody begins it in this very moment: theirs counts
