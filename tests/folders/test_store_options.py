@@ -42,7 +42,7 @@ AZURE = {"account_name": "acc", "account_key": "bm90LXRvLWJlLXNob3du"}
         ("gcs://bucket/a", {"token": "anon"}, "gcs://bucket/a"),
         ("az://box/a", AZURE, "az://box/a"),
         ("abfs://box@acc.dfs.core.windows.net/a", AZURE, "abfs://box@acc.dfs.core.windows.net/a"),
-        (f"sftp://me:{SECRET}@host/a", {}, "sftp://me@host/a"),
+        (f"ftp://me:{SECRET}@host/a", {}, "ftp://me@host/a"),
         ("s3://bucket/a", {"client": "obstore", **KEYS}, "s3://bucket/a"),
         ("az://box/a", {"client": "obstore", **AZURE}, "az://box/a"),
         ("gs://bucket/a", {"client": "obstore", "token": "anon"}, "gs://bucket/a"),
@@ -50,8 +50,6 @@ AZURE = {"account_name": "acc", "account_key": "bm90LXRvLWJlLXNob3du"}
     ],
 )
 def test_a_url_is_shown_without_secrets_and_opens_the_same_place_again(url: str, options: dict[str, Any], shown: str) -> None:
-    if url.startswith("sftp"):
-        pytest.importorskip("paramiko")
     folder = open_folder(url, **options)
     assert folder.url == shown
     assert open_folder(folder.child("c d").url, **options).url == f"{shown}/c%20d"

@@ -292,6 +292,7 @@ class _Clients:
         loop = asyncio.get_running_loop()
         opening = self._open.get(loop)
         if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
+            self._forget_ended()
             opening = self._open[loop] = asyncio.ensure_future(self._new())
         if opening.done():
             return opening.result()
@@ -301,6 +302,12 @@ class _Clients:
             raise
         except Exception as error:
             raise StoreInvalid(where=where, reason=f"its client can't be made ({without(self._secrets, error)})") from error
+
+    def _forget_ended(self) -> None:
+        """A client refers to its loop, which therefore would not end by itself. It closed when the loop did."""
+        for loop in list(self._open):
+            if loop.is_closed():
+                self._open.pop(loop, None)
 
     async def _new(self) -> _Client:
         async with asyncio.timeout(OPENING_SECONDS):
