@@ -44,7 +44,7 @@ test-stores: .venv/.ready-dev .servers/azurite/.ready ## the tests of stores who
 test-pythons: ## the quick part of the suite under Python 3.12 and 3.13, where they are found
 	@.ci/test-pythons
 
-campaign: .venv/.ready-dev ## the long crash tests: thousands of power cuts, random kills
+campaign: .venv/.ready-dev ## everything that can go wrong, at length; at the end a table of what was tried
 	@$(BIN)/python -m pytest -q -m campaign
 
 bench: .venv/.ready-dev ## the numbers, beside their limits

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from servers.fixtures import Server
 
 from holdfast import Retry, ctx, task
+from holdfast.folders.objects import ObjectFolder
 from holdfast.testing import Ledger, Survival, crash_everywhere, power_cuts
+from holdfast.testing.places import On, RemotePlace
 
 ledger = Ledger()
 ROUNDS = 5
@@ -61,7 +65,9 @@ async def saves_folders() -> int:
 PROGRAMS = [saves, saves_and_fails, saves_folders]
 
 
-def hold(survivals: Iterable[Survival[int]]) -> None:
+def hold(survivals: Iterable[Survival[int]]) -> int:
+    """Hold a program to the law, and return how many times it was killed."""
+    count = 0
     for survival in survivals:
         assert survival.value == ROUNDS, f"{survival}: {survival.error!r}"
         saved = seen = 0
@@ -73,20 +79,39 @@ def hold(survivals: Iterable[Survival[int]]) -> None:
             else:
                 assert saved <= n <= seen + 1, f"{survival}: {n} was loaded, and {saved} had been saved"
             seen = n
+        count += len(survival.crashes)
+    return count
 
 
+@pytest.mark.parametrize("on", ["disk", "bucket"])
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
-def test_an_acknowledged_save_is_loaded_wherever_the_process_is_killed(program: object) -> None:
-    hold(crash_everywhere(program.call, step=13, ledger=ledger))  # type: ignore[attr-defined]
+def test_an_acknowledged_save_is_loaded_wherever_the_process_is_killed(program: Any, on: On) -> None:
+    assert hold(crash_everywhere(program.call, step=13, on=on, ledger=ledger)) > 5
 
 
+@pytest.mark.parametrize("on", ["disk", "bucket"])
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
-def test_an_acknowledged_save_is_loaded_whatever_the_disk_forgets(program: object) -> None:
-    hold(power_cuts(program.call, range(25), ledger=ledger))  # type: ignore[attr-defined]
+def test_an_acknowledged_save_is_loaded_whatever_is_forgotten_or_late(program: Any, on: On) -> None:
+    assert hold(power_cuts(program.call, range(15), on=on, ledger=ledger)) > 15
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("on", ["disk", "bucket"])
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+def test_an_acknowledged_save_is_loaded_in_many_histories(program: Any, on: On, record_property: Any) -> None:
+    histories = range(25, 1025 if on == "disk" else 325)
+    killed = hold(crash_everywhere(program.call, on=on, late_by=(1, 2, 4, 7, 12, 20), ledger=ledger))
+    killed += hold(power_cuts(program.call, histories, on=on, ledger=ledger))
+    record_property(f"tried: killed while saving, {on} in memory", killed)
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
-def test_an_acknowledged_save_is_loaded_in_a_thousand_histories(program: object) -> None:
-    hold(crash_everywhere(program.call, ledger=ledger))  # type: ignore[attr-defined]
-    hold(power_cuts(program.call, range(25, 1025), ledger=ledger))  # type: ignore[attr-defined]
+def test_an_acknowledged_save_is_loaded_from_s3(program: Any, moto: Server, record_property: Any) -> None:
+    def folder(path: str) -> ObjectFolder:
+        found = moto.folder(f"saves-{program.__name__}/{path}")
+        assert isinstance(found, ObjectFolder)
+        return found
+
+    killed = hold(crash_everywhere(program.call, step=3, late_by=[3], on=RemotePlace(folder), ledger=ledger))
+    record_property("tried: killed while saving, S3", killed)
