@@ -28,10 +28,14 @@ CHUNK: Final = 4 * 1024 * 1024
 _QUICK: Final = 64 * 1024
 
 _BINARY = getattr(os, "O_BINARY", 0)
-_READ = os.O_RDONLY | _BINARY | getattr(os, "O_CLOEXEC", 0)
+#: What stands in a file's place meanwhile is not followed, where it is a link, and not waited for, where it is a pipe.
+_READ = os.O_RDONLY | _BINARY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _FICLONE: Final = 0x40049409
 #: What `copy_file_range` and `FICLONE` answer where they can't: another file system, an old kernel, a kind of file that has neither.
 _NOT_HERE = frozenset({errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.EBADF, errno.EPERM, errno.ETXTBSY})
+
+#: What opening a file answers that was there: nothing, or a link, a socket or a file in a folder's place stands there now.
+_GONE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR})
 
 
 class Stat(Frozen):
@@ -98,6 +102,8 @@ async def open_large(path: str) -> AsyncGenerator[LargeSource]:
 
 class LargeSource:
     """An open file, read once, chunk by chunk, in any order."""
+
+    read: int
 
     def __init__(self, path: str, file: Any, opened: Opened) -> None:
         self.opened = opened
@@ -270,7 +276,9 @@ def _opened(path: str) -> BinaryIO:
 def _open_to_read(path: str, _: int) -> int:
     try:
         return os.open(path, _READ)
-    except FileNotFoundError as error:
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
         raise Changed(path) from error
 
 

@@ -101,6 +101,8 @@ async def _all_of(workers: Sequence[asyncio.Future[None]]) -> None:
     failed = [each for each in workers if not each.cancelled() and each.exception() is not None]
     for worker in sorted(failed, key=lambda each: each not in ended):  # who failed first, not who failed at being ended
         worker.result()
+    if any(worker.cancelled() for worker in workers):  # from within: what it was at has no result
+        raise asyncio.CancelledError
 
 
 def _cancel(workers: Iterable[asyncio.Future[None]]) -> None:

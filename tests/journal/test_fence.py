@@ -14,10 +14,10 @@ from holdfast.folders.local import LocalFolder
 from holdfast.folders.memory import MemoryDisk
 from holdfast.folders.protocol import Disk, FileOnDisk, Folder
 from holdfast.folders.threads import at_once, in_thread
-from holdfast.journals.frames import Header, segment_key
-from holdfast.journals.reading import Read, read_journal
 from holdfast.journals.appending import create_segment
+from holdfast.journals.frames import Header, segment_key
 from holdfast.journals.owning import confirm, take_over
+from holdfast.journals.reading import Read, read_journal
 from holdfast.journals.writing import LINGER_SECONDS, Journal
 from holdfast.testing import CrashDisk, FullDisk, SimulatedCrash, cut, flip_byte
 

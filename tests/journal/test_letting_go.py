@@ -9,8 +9,8 @@ import pytest
 from holdfast.errors import RunStopped
 from holdfast.events import Warned
 from holdfast.folders.opening import open_folder
-from holdfast.journals.reading import read_journal
 from holdfast.journals.owning import take_over
+from holdfast.journals.reading import read_journal
 
 NOTE = Warned(action="a", at=1.0, category="HoldfastWarning", text="it")
 

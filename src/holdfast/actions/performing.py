@@ -184,7 +184,7 @@ class Action:
         self._waits = not isinstance(decision, Anew)
         self._present_try, self._failures, self._asked_at = record.present_try, record.failures, record.asked_at
         self._saves = Saves(await self._base(record))
-        if self._saves.base is not None and record.version != self.policy.version:
+        if self._saves.base is not None and (record.version is not None or self.policy.version is not None):
             self._saves.newest = await self._newest_of_this_version(self._saves.base)
         if isinstance(decision, Anew):
             self._failures, self._asked_at = 0, clock().now()
@@ -505,9 +505,10 @@ class Action:
 
     async def _discard(self, scope: Scope) -> None:
         scope.ended = True
-        if scope.checkpoint_if_used is not None and not scope.abandoned:
+        if scope.checkpoint_if_used is not None:
             scope.checkpoint_if_used.give_up()
-            await asyncio.to_thread(scope.checkpoint_if_used.discard)
+            if not scope.abandoned:  # else its body may still be at work there: it goes with the last that knows it
+                await asyncio.to_thread(scope.checkpoint_if_used.discard)
 
     def abandon(self, status: Status) -> None:
         """Record the end of an action that can't be stopped: what it still does counts for nothing."""

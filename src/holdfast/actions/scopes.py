@@ -60,7 +60,7 @@ class Scope:
     __slots__ = (
         "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "asked", "bars", "capsule", "children",
         "doubted_at", "ended", "identified", "keys", "loaded", "loop", "number", "order", "parent", "present_try", "replayed", "runtime",
-        "saves", "slot", "undelivered", "unstarted", "was_refused",
+        "saves", "slot", "undelivered", "undoubted", "unstarted", "was_refused",
     )  # fmt: skip
 
     abandoned: bool
@@ -100,6 +100,7 @@ class Scope:
         self.keys: dict[str, tuple[str, bytes]] | None = None
         self._rounds: Rounds | None = None
         self.doubted_at: Generation3 | None = None
+        self.undoubted: Generation3 | None = None
         self.loaded: Generation | None = None
         self.bars: dict[str, Bar] | None = None
         self.slot: Slot | None = None
@@ -267,7 +268,9 @@ class Scope:
         return record is not None and any(since <= generation <= until for since, until in record.set_aside)
 
     def pinned(self) -> Generation3 | None:
-        return self.loaded.order if self.loaded is not None and self.rounds.doubtful else None
+        if self.loaded is None or not self.rounds.doubtful:
+            return None
+        return self.undoubted if self.undoubted is not None else self.loaded.order
 
     async def before_save(self) -> None:
         if not self.runtime.durable:
@@ -299,7 +302,8 @@ class Scope:
         self._saved = generation.n + 1
         if self.saves is UNSAVED:
             self.saves = Saves(None)
-        self.saves.newest = generation.order
+        if self.saves.newest is None or generation.order > self.saves.newest:  # an abandoned attempt's may come after its successor's
+            self.saves.newest = generation.order
         self.runtime.append(
             CheckpointSaved(
                 action=self.identify().name, at=clock().now(), generation=generation.order, size=generation.size, digest=generation.digest
@@ -328,6 +332,8 @@ class Scope:
         """Remember where the saves begin that rest on a doubtful answer."""
         if self.doubted_at is None:
             self.doubted_at = (self.epoch, self.number, self._saved)
+            if self._saved > 0:
+                self.undoubted = self.saves.newest
 
     async def settle_children(self) -> list[Underway]:
         """Cancel the actions still in flight, wait for them within the grace, and return those that did not end."""

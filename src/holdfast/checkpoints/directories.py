@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,12 +12,16 @@ from typing import Final
 
 from holdfast.checkpoints.generations import File
 from holdfast.errors import CheckpointCorrupt, InvalidName, InvalidOption
-from holdfast.files import Stat
+from holdfast.files import Changed, Stat
 
 #: The directory itself, among its entries.
 ITSELF: Final = "."
 #: The one file that a payload is, where it is no directory.
 PAYLOAD: Final = "payload"
+#: As many links as Linux follows on one way.
+_LINKS: Final = 40
+#: What looking at something that was listed answers where it is gone, or no folder or link any more.
+_OTHERWISE_NOW = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EINVAL})
 
 
 def scan(source: Path) -> list[File]:
@@ -24,6 +29,7 @@ def scan(source: Path) -> list[File]:
 
     Raises:
         InvalidName: A link leads out, or something is no file, folder or link.
+        Changed: Something went away, or became something else, in this very moment.
         OSError: It is not there, or can't be looked at.
     """
     root = os.fspath(source)
@@ -36,20 +42,30 @@ def scan(source: Path) -> list[File]:
 
 
 def _below(root: str, folder: str, prefix: str) -> Iterator[File]:
-    with os.scandir(folder) as entries:
-        for each in entries:
-            path = f"{prefix}{each.name}"
-            if each.is_symlink():
-                check_link(root, each.path)
-                yield File(path, 0o777, link=os.readlink(each.path))
-            elif each.is_dir(follow_symlinks=False):
-                yield _entry(path, each.stat(follow_symlinks=False))
-                yield from _below(root, each.path, f"{path}/")
-            else:
-                found = each.stat(follow_symlinks=False)
-                if not stat.S_ISREG(found.st_mode):
-                    raise _neither(each.path)
-                yield _entry(path, found)
+    try:
+        with os.scandir(folder) as entries:
+            for each in entries:
+                path = f"{prefix}{each.name}"
+                if each.is_symlink():
+                    yield File(path, 0o777, link=check_link(root, path))
+                elif each.is_dir(follow_symlinks=False):
+                    yield _entry(path, each.stat(follow_symlinks=False))
+                    yield from _below(root, each.path, f"{path}/")
+                else:
+                    yield _entry(path, _of_file(each))
+    except OSError as error:
+        if error.errno not in _OTHERWISE_NOW:
+            raise
+        raise Changed(error.filename or folder) from error
+
+
+def _of_file(listed: os.DirEntry[str]) -> os.stat_result:
+    found = listed.stat(follow_symlinks=False)
+    if stat.S_ISDIR(found.st_mode) or stat.S_ISLNK(found.st_mode):
+        raise Changed(listed.path)
+    if not stat.S_ISREG(found.st_mode):
+        raise _neither(listed.path)
+    return found
 
 
 def _entry(path: str, found: os.stat_result) -> File:
@@ -64,12 +80,31 @@ def _neither(path: str) -> InvalidName:
     return InvalidName(kind="the checkpoint path", name=path, reason=reason)
 
 
-def check_link(root: str, path: str) -> None:
-    """A link has to stay inside the directory, through whatever other links it goes. Raises: InvalidName."""
-    link = os.readlink(path)
-    if os.path.isabs(link) or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
-        reason = f"it is a link that leads out of the directory, to {link!r}"
-        raise InvalidName(kind="the checkpoint path", name=path, reason=reason)
+def check_link(root: str, path: str) -> str:
+    """Return where the link at `path` in the directory `root` leads. Raises: InvalidName, where that is out; OSError.
+
+    It has to stay inside at each step, through whatever other links it goes: one that leads out and in again by the directory's name
+    would lead elsewhere from where it is restored.
+    """
+    link = os.readlink(os.path.join(root, path))
+    at, ahead, links = path.split("/")[:-1], [link], 0
+    while ahead:
+        step = ahead.pop()
+        if os.path.isabs(step) or (step == ".." and not at):
+            reason = f"it is a link that leads out of the directory, to {link!r}"
+            raise InvalidName(kind="the checkpoint path", name=os.path.join(root, path), reason=reason)
+        if "/" in step:
+            ahead += reversed(step.split("/"))
+        elif step == "..":
+            at.pop()
+        elif step not in ("", "."):
+            place = os.path.join(root, *at, step)
+            if links < _LINKS and os.path.islink(place):  # more are a circle, which leads nowhere
+                links += 1
+                ahead.append(os.readlink(place))
+            else:
+                at.append(step)
+    return link
 
 
 # restoring
@@ -103,7 +138,7 @@ def settle(target: Path, files: Sequence[File]) -> None:
         os.symlink(link, place)
     try:
         for place, _ in links:
-            check_link(os.fspath(target), os.fspath(place))
+            check_link(os.fspath(target), place.relative_to(target).as_posix())
     except InvalidName as error:
         raise CheckpointCorrupt(where=error.name, reason=error.reason) from error
     for found in sorted(files, key=_depth, reverse=True):

@@ -89,6 +89,8 @@ def inline(kind: Kind, data: bytes) -> Payload | None:
 class Sender:
     """One save on its way into the blobs. `sent` counts the bytes that were not there already."""
 
+    sent: int
+
     def __init__(self, saving: Saving, base: Manifest | None) -> None:
         self.sent = 0
         self._saving = saving

@@ -29,8 +29,8 @@ try:
     from adlfs import AzureBlobFileSystem
     from azure.core import exceptions as azure
     from azure.storage.blob.aio import BlobPrefix
-except ImportError as error:
-    raise MissingExtra(feature="a store in abfs:", package="adlfs", extra="azure") from error
+except ImportError as _missing:
+    raise MissingExtra(feature="a store in abfs:", package="adlfs", extra="azure") from _missing
 
 #: What `DefaultAzureCredential` takes, to which adlfs hands on what it does not know.
 _CREDENTIAL_OPTIONS: Final = (

@@ -38,8 +38,8 @@ try:
     import aiohttp
     from gcsfs.core import GCSFileSystem  # the plain one: the package's own name may ask each bucket over gRPC what kind it is
     from google.auth.exceptions import GoogleAuthError, TransportError
-except ImportError as error:
-    raise MissingExtra(feature="a store in gs:", package="gcsfs", extra="gcs") from error
+except ImportError as _missing:
+    raise MissingExtra(feature="a store in gs:", package="gcsfs", extra="gcs") from _missing
 
 #: Each try has its end from the folder's own policy.
 _UNTIL_CANCELLED: Final = aiohttp.ClientTimeout(total=None, sock_connect=30)

@@ -36,8 +36,8 @@ try:
     import obstore
     from obstore import exceptions as said_by_obstore
     from obstore import store as stores
-except ImportError as error:
-    raise MissingExtra(feature="client='obstore'", package="obstore", extra="obstore") from error
+except ImportError as _missing:
+    raise MissingExtra(feature="client='obstore'", package="obstore", extra="obstore") from _missing
 
 Kind: TypeAlias = Literal["s3", "gcs", "azure"]
 

@@ -65,6 +65,8 @@ def wait_before(patience: Patience, trouble: Trouble, tries: int, elapsed: float
 class Pace:
     """How many operations may be under way on one event loop: halved when the store throttles, widened again one by one."""
 
+    width: int
+
     def __init__(self, widest: int = WIDEST) -> None:
         self.width = self._widest = widest
         self._under_way = 0

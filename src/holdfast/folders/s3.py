@@ -27,8 +27,8 @@ try:
     from aiobotocore.session import AioSession
     from botocore import exceptions as boto
     from s3fs import S3FileSystem
-except ImportError as error:
-    raise MissingExtra(feature="a store in s3:", package="s3fs", extra="s3") from error
+except ImportError as _missing:
+    raise MissingExtra(feature="a store in s3:", package="s3fs", extra="s3") from _missing
 
 _NO_CREDENTIALS: Final = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.SSOError, boto.NoAuthTokenError, boto.ProfileNotFound)
 #: The connection failed, or broke off in the middle.

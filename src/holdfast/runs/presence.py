@@ -130,6 +130,8 @@ class Locked:
 class Beating:
     """A heartbeat object for each epoch."""
 
+    interval: float
+
     def __init__(self, folder: Folder, lease: float) -> None:
         self.interval = lease / BEATS
         self._folder = folder
