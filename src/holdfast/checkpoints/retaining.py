@@ -2,6 +2,9 @@
 
 Only generations of the own version count, and are deleted; a manifest that can't be read is left alone, since nobody knows whose it is.
 What the store does not let go of now is left to a later save.
+
+Deleting waits until the newer generation is on record, which in an object store costs a request, as each deletion does. So small ones
+gather until there are a few, or until the attempt flushes or ends: then all go at once.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ from holdfast.retention import Saved, kept, metric_of
 
 #: Manifests of earlier attempts that are read at one time; those of large directories are large themselves.
 WIDTH: Final = 4
+#: So many superfluous generations, or so many bytes of them, are worth deleting while the body works.
+FEW: Final = 16
+LARGE: Final = 1 << 20
 
 
 class _Known(Frozen):
@@ -28,6 +34,7 @@ class _Known(Frozen):
 
     saved: Saved
     key: str
+    size: int
     blobs: Mapping[str, int]
 
 
@@ -49,16 +56,18 @@ class Retaining:
         self._noted: dict[Generation3, _Known] = {}
         self._damaged: set[Generation3] = set()
         self._due = False
+        self._waiting = 0  # generations since the last look at what is superfluous, and their bytes
+        self._bytes = 0
         self._work: asyncio.Task[None] | None = None
 
     def saved(self, manifest: Manifest) -> None:
         """Note a new generation, and begin to delete what it makes superfluous."""
         known = self._of(manifest)
         self._noted[known.saved.order] = known
-        self._due = True
-        if self._work is None or self._work.done():
-            self._work = asyncio.create_task(self._delete_all())
-            self._work.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self._waiting += 1
+        self._bytes += known.size
+        if self._waiting >= FEW or self._bytes >= LARGE:
+            self._begin()
 
     def found_damaged(self, order: Generation3) -> None:
         """A generation that can't be restored does not count as one that is kept."""
@@ -71,8 +80,17 @@ class Retaining:
     def unpin(self, order: Generation3) -> None:
         self._pins.remove(order)
 
+    def _begin(self) -> None:
+        self._waiting = self._bytes = 0
+        self._due = True
+        if self._work is None or self._work.done():
+            self._work = asyncio.create_task(self._delete_all())
+            self._work.add_done_callback(lambda task: task.cancelled() or task.exception())
+
     async def settled(self) -> None:
-        """Return when nothing is being deleted."""
+        """Return when all that is superfluous is deleted, as far as the store lets go of it."""
+        if self._waiting:
+            self._begin()
         if (work := self._work) is not None:
             await asyncio.wait({work})
             work.result()
@@ -133,4 +151,4 @@ class Retaining:
     def _of(self, manifest: Manifest) -> _Known:
         metric = metric_of(self._keeper.retention, manifest.generation.metadata)
         blobs = {chunk.name: chunk.size for chunk in manifest.chunks()}
-        return _Known(Saved(manifest.generation.order, manifest.ordinal, metric), manifest.key, blobs)
+        return _Known(Saved(manifest.generation.order, manifest.ordinal, metric), manifest.key, manifest.generation.size, blobs)
