@@ -569,3 +569,32 @@ def test_a_reader_beside_owners_that_come_and_go_reads_a_beginning_of_the_truth(
     assert len(truth) == 25 * 4 * 3
     for reading in readings:
         assert reading == truth[: len(reading)]
+
+
+def test_what_was_written_while_an_earlier_reading_went_on_is_read_by_who_takes_over_on_it() -> None:
+    """A frame that lands behind a file's reading, and before the second look at the names, is in no reading, and in its length."""
+
+    class Late(LocalFolder):
+        def __init__(self, disk: Disk, meanwhile: Callable[[], Awaitable[object]]) -> None:
+            super().__init__(disk, "/run", "memory:", run=at_once)
+            self._meanwhile: Callable[[], Awaitable[object]] | None = meanwhile
+
+        async def get(self, key: str) -> bytes:
+            data = await super().get(key)
+            if self._meanwhile is not None:
+                meanwhile, self._meanwhile = self._meanwhile, None
+                await meanwhile()
+            return data
+
+    async def take() -> None:
+        disk = MemoryDisk()
+        old, _ = await own(folder_on(disk))
+        await old.commit(note("before"))
+        known = await read_journal(Late(disk, lambda: old.commit(note("late"))))
+        assert texts(known) == ["before"]
+        new, found = await own(folder_on(disk), known)
+        assert texts(found) == ["before", "late"]
+        await new.aclose()
+        old.abandon()
+
+    asyncio.run(take())

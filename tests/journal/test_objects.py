@@ -509,7 +509,7 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
 
 def lives(found: list[Event]) -> list[Event]:
     """With a save here and there, by whichever attempt is under way, as an owner notes it."""
-    out: list[Event] = []
+    out: list[Event] = [ActionAsked(action="root", at=0.0, task="t")]  # nothing is asked for before what asks for it
     under_way: dict[str, AttemptStarted] = {}
     saves = 0
     for event in found:

@@ -21,7 +21,7 @@ _SEGMENT = re.compile(r"(\d{20})\.jsonl")
 
 
 class Read(Frozen):
-    """A journal as read: a snapshot of its beginning, the segments behind that in order, the ends on record, how long each file was."""
+    """A journal as read: a snapshot of its beginning, the segments behind that in order, the ends on record, how long each was listed."""
 
     segments: tuple[Segment, ...]
     seals: Mapping[int, Seal]
@@ -100,15 +100,15 @@ async def _read_growing(folder: Folder, below: int | None, known: Read | None) -
         found = {n: size for n, size in (await segment_sizes(folder)).items() if below is None or n < below}
         if known is not None:
             kept = {n: s for n, s in kept.items() if found.get(n) == known.sizes[n]}
+            sizes |= {n: found[n] for n in kept}
         fresh = [n for n in found if n not in data and n not in kept]
-        sizes |= found
         if not fresh:
             understood = _understand(folder.url, data, kept, sizes, None, 0)
             return understood if understood is not None else await _read_growing(folder, below, None)
         for number in sorted(found, reverse=True):  # newest first: what it says of an older one's end is true of what is read afterwards
             if number not in kept:
                 data[number] = await _segment(folder, number)
-                sizes[number] = len(data[number])
+                sizes[number] = found[number]  # as listed before it was read: where it grows from then on, it is read again
 
 
 async def _read_objects(folder: Folder, below: int | None, known: Read | None) -> Read:
@@ -180,8 +180,7 @@ def _understand(
                 seals.setdefault(found.segment, found)
     segments.reverse()
     _check_sequence(url, segments, seals, snapshot.segment if snapshot is not None else 0, end)
-    lengths = {n: len(data[n]) if n in data else sizes[n] for n in (*data, *kept)}
-    return Read(segments=tuple(segments), seals=seals, sizes=lengths, snapshot=snapshot)
+    return Read(segments=tuple(segments), seals=seals, sizes={n: sizes[n] for n in (*data, *kept)}, snapshot=snapshot)
 
 
 def _check_sequence(url: str, segments: list[Segment], seals: Mapping[int, Seal], start: int, end: int) -> None:
