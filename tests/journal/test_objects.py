@@ -513,6 +513,8 @@ def lives(found: list[Event]) -> list[Event]:
     under_way: dict[str, AttemptStarted] = {}
     saves = 0
     for event in found:
+        if event.action == "root" and isinstance(event, (ActionAsked, AttemptStarted)) and under_way.keys() - {"root"}:
+            continue  # an attempt ends after its children, and nothing is asked anew before
         out.append(event)
         if isinstance(event, AttemptStarted):
             under_way[event.action] = event
