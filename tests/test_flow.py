@@ -100,3 +100,14 @@ def test_whoever_cancels_it_cancels_all_and_waits_for_their_end() -> None:
         assert sorted(ended) == [0, 1, 2]
 
     asyncio.run(main())
+
+
+def test_what_was_cancelled_from_within_is_no_result_less() -> None:
+    async def work(number: int) -> int:
+        if number == 4:
+            raise asyncio.CancelledError
+        return number
+
+    for count in (5, 9):
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(side_by_side(work, range(count), width=2))

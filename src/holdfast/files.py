@@ -34,7 +34,7 @@ _FICLONE: Final = 0x40049409
 #: What `copy_file_range` and `FICLONE` answer where they can't: another file system, an old kernel, a kind of file that has neither.
 _NOT_HERE = frozenset({errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.EBADF, errno.EPERM, errno.ETXTBSY})
 
-#: What opening a file answers that was there: nothing, or a link, a socket or a file in a folder's place stands there now.
+#: What opening a file answers that was there: nothing, or a link, a socket, or a file in a folder's place.
 _GONE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR})
 
 
@@ -275,17 +275,19 @@ def _opened(path: str) -> BinaryIO:
 
 def _open_to_read(path: str, _: int) -> int:
     try:
-        return os.open(path, _READ)
+        file = os.open(path, _READ)
     except OSError as error:
         if error.errno not in _GONE:
             raise
         raise Changed(path) from error
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise Changed(path)
+    return file
 
 
 def _look(file: Any) -> Opened:
     found = os.fstat(file.fileno())
-    if not stat.S_ISREG(found.st_mode):
-        raise Changed(f"{file.name} is no file any more")
     return Opened(Stat.of(found), stat.S_IMODE(found.st_mode) & 0o777)
 
 

@@ -138,6 +138,35 @@ def test_flush_and_an_explicit_save_wait_for_all() -> None:
     assert perform(saves) == [2, 3]
 
 
+def test_saves_are_written_in_the_order_in_which_they_were_asked_for(tmp_path: Path) -> None:
+    for n in range(30):
+        (tmp_path / f"{n}").write_bytes(b"x")
+
+    async def saves(checkpoint: Checkpoint, _: Slow) -> None:
+        first = asyncio.ensure_future(checkpoint.save(tmp_path, wait=False, metadata={"n": 1}))
+        await asyncio.sleep(0)  # its copy is being taken
+        await checkpoint.save(b"second", metadata={"n": 2})
+        await first
+        assert await history(checkpoint) == [1, 2]
+
+    perform(saves)
+
+
+def test_copies_of_the_attempts_own_directory_are_not_made_in_it() -> None:
+    async def saves(checkpoint: Checkpoint, slow: Slow) -> None:
+        (checkpoint.path / "x").write_bytes(b"1")
+        slow.gate.clear()
+        await checkpoint.save(checkpoint.path, wait=False)
+        await turns()
+        await checkpoint.save(checkpoint.path, wait=False)
+        slow.gate.set()
+        found = await checkpoint.load()
+        assert found is not None
+        assert [path.name for path in found.rglob("*")] == ["x"]
+
+    perform(saves)
+
+
 def test_copies_are_made_for_those_that_wait_and_go_with_them(tmp_path: Path) -> None:
     source = tmp_path / "model"
     source.mkdir()

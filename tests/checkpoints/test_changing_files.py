@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from holdfast import Checkpoint, ctx, run, task
+from holdfast.checkpoints import sending
+from holdfast.checkpoints.directories import _below as entries_below
 from holdfast.errors import FileChanged, HoldfastError, StoreFull
 from holdfast.files import CHUNK, Changed, copy_stable, read_small
 from holdfast.folders.memory import MemoryDisk
@@ -92,6 +95,93 @@ def test_a_file_that_changes_all_the_time_is_refused_and_the_last_save_stays(tmp
         assert len(await checkpoint.history()) == 1
 
     perform(saves, change)
+
+
+@pytest.mark.parametrize("how", ["gone", "a link that leads out", "a pipe"])
+def test_what_is_no_file_any_more_is_not_copied_and_the_rest_is_listed_anew(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, last = tmp_path / "model", tmp_path / "model" / "099"
+    source.mkdir()
+    for n in range(100):
+        (source / f"{n:03}").write_bytes(b"%d" % n)
+
+    def copying(path: str, copy: str) -> Any:
+        if last.is_file() and not last.is_symlink():
+            last.unlink()
+            if how == "a pipe":
+                os.mkfifo(last)
+            elif how != "gone":
+                last.symlink_to("/etc/passwd")
+        return copy_stable(path, copy)
+
+    monkeypatch.setattr(sending, "copy_stable", copying)
+
+    async def saves(checkpoint: Checkpoint) -> None:
+        if how != "gone":
+            with pytest.raises(HoldfastError, match="neither" if how == "a pipe" else "leads out"):
+                await checkpoint.save(source, wait=False)
+            last.unlink()
+        await checkpoint.save(source, wait=False)
+        loaded = await checkpoint.load()
+        assert loaded is not None
+        assert sorted(path.name for path in loaded.iterdir()) == [f"{n:03}" for n in range(99)]
+
+    perform(saves)
+
+
+@pytest.mark.parametrize("now", ["nothing", "a folder", "a link"])
+def test_what_becomes_something_else_while_it_is_listed_is_listed_anew(tmp_path: Path, now: str) -> None:
+    for n in range(10):
+        (tmp_path / f"{n}").write_bytes(b"x")
+    listing = entries_below(str(tmp_path), str(tmp_path), "")
+    seen = next(listing).path
+    for n in range(10):
+        (tmp_path / f"{n}").unlink()
+        if now == "a folder":
+            (tmp_path / f"{n}").mkdir()
+        elif now == "a link":
+            (tmp_path / f"{n}").symlink_to(seen)
+    with pytest.raises(Changed):
+        list(listing)
+
+
+@pytest.mark.parametrize("now", ["a pipe", "a link", "a socket", "a folder"])
+def test_what_stands_in_a_files_place_is_neither_waited_for_nor_followed(tmp_path: Path, now: str) -> None:
+    (tmp_path / "other").write_bytes(b"other")
+    place = tmp_path / "place"
+    if now == "a pipe":
+        os.mkfifo(place)
+    elif now == "a link":
+        place.symlink_to("other")
+    elif now == "a folder":
+        place.mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        if now == "a socket":
+            server.bind(str(place))
+        with pytest.raises(Changed):
+            asyncio.run(read_small(str(place)))
+        with pytest.raises(Changed):
+            copy_stable(str(place), str(tmp_path / "copy"))
+
+
+def test_a_link_that_the_user_names_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"f")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a").write_bytes(b"a")
+    for name in ("file", "folder"):
+        (tmp_path / f"to {name}").symlink_to(name)
+
+    async def saves(checkpoint: Checkpoint) -> None:
+        for wait in (True, False):
+            await checkpoint.save(tmp_path / "to file", wait=wait)  # type: ignore[call-overload]
+            assert await checkpoint.load(bytes) == b"f"
+            await checkpoint.save(tmp_path / "to folder", wait=wait)  # type: ignore[call-overload]
+            loaded = await checkpoint.load()
+            assert loaded is not None
+            assert (loaded / "a").read_bytes() == b"a"
+
+    perform(saves)
 
 
 def test_what_goes_away_after_it_was_listed_was_never_there(tmp_path: Path) -> None:

@@ -260,6 +260,22 @@ def test_another_version_begins_without() -> None:
     assert perform(body, task=one) == (True, "of version 1", 1)
 
 
+def test_another_version_begins_without_however_often_it_begins() -> None:
+    async def saves() -> None:
+        await ctx().checkpoint.save("of version 1")
+
+    async def crashes() -> None:
+        raise OSError("before it saved")
+
+    async def looks() -> tuple[bool, str | None]:
+        return ctx().checkpoint.prev_exists(), await ctx().checkpoint.load(str)
+
+    perform(saves, task=works.with_options(version="1"))
+    with pytest.raises(OSError, match="before it saved"):
+        perform(crashes, task=works.with_options(version="2"))
+    assert perform(looks, task=works.with_options(version="2")) == (False, None)
+
+
 def test_saving_without_waiting_takes_its_copy_before_it_returns(tmp_path: Path) -> None:
     async def body() -> list[Any]:
         checkpoint: Checkpoint = ctx().checkpoint

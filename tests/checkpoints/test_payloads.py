@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
+import os
 import tarfile
+import tempfile
+import threading
 import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,7 +21,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from holdfast import ctx, run, task
-from holdfast.errors import HoldfastError, InvalidName, ResultIncompatible, UnrecordableResult
+from holdfast.errors import HoldfastError, InvalidName, ResultIncompatible, TaskTimedOut, UnrecordableResult
 from holdfast.testing.stores import memory_store
 
 Body = Callable[[], Awaitable[Any]]
@@ -279,7 +283,8 @@ def test_the_order_and_rest_of_a_directory_are_saved_anew_each_time(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("name", "target"), [("out", "../secret"), ("out", "/etc/passwd"), ("a/out", "../../secret"), ("out", "a/../../secret")]
+    ("name", "target"),
+    [("out", "../secret"), ("out", "/etc/passwd"), ("a/out", "../../secret"), ("out", "a/../../secret"), ("out", "../model/a")],
 )
 def test_a_link_that_leads_out_is_refused_and_the_last_save_stays(name: str, target: str, tmp_path: Path) -> None:
     source = tmp_path / "model"
@@ -333,3 +338,48 @@ def test_the_attempts_directory_is_gone_when_it_ended() -> None:
 
     within_a_task(body)
     assert not any(path.exists() for path in seen)
+
+
+def test_a_link_in_a_circle_or_to_nothing_is_a_link_like_others(tmp_path: Path) -> None:
+    source = tmp_path / "model"
+    source.mkdir()
+    for name, target in (("one", "two"), ("two", "one"), ("here", "."), ("nothing", "a/../b")):
+        (source / name).symlink_to(target)
+
+    async def body() -> None:
+        await ctx().checkpoint.save(source)
+        found = await ctx().checkpoint.load()
+        assert found is not None
+        assert {path.name: path.readlink() for path in found.iterdir()} == {path.name: path.readlink() for path in source.iterdir()}
+
+    within_a_task(body)
+
+
+going_on = threading.Event()
+ended = threading.Event()
+
+
+@task(timeout=0.1)
+def cannot_be_stopped() -> None:
+    ctx().checkpoint.save_sync(b"abc")
+    found = ctx().checkpoint.load_sync()
+    going_on.wait(60)
+    assert found is not None
+    assert found.exists()
+    ended.set()
+
+
+def test_the_directory_of_an_abandoned_attempt_stays_for_its_body_and_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    async def main() -> None:
+        with pytest.raises(TaskTimedOut):
+            await run(cannot_be_stopped.call(), run_name="it", store=memory_store(), grace=0.0)
+        gc.collect()
+        assert await asyncio.to_thread(os.listdir, tmp_path)
+        going_on.set()
+        assert await asyncio.to_thread(ended.wait, 60)
+
+    asyncio.run(main())
+    while list(tmp_path.iterdir()):  # until the thread has let go of its context
+        gc.collect()

@@ -235,3 +235,42 @@ def test_in_the_one_gap_without_a_further_round_a_warning_remains() -> None:
     with pytest.warns(DoubtfulReuse):
         assert perform(one_round_more(), images[0]) == [0, 0], "the one wrong answer that the law names"
     assert any("answered from before" in text for text in memory_store(images[0]).state_sync("it").warnings)
+
+
+stage: Callable[[], Awaitable[Any]]
+
+
+@task(keep=1)
+async def in_stages() -> Any:
+    return await stage()
+
+
+def test_what_was_saved_before_a_doubtful_answer_is_kept_until_the_doubt_is_over() -> None:
+    global stage
+
+    async def is_killed_behind_its_first_save() -> None:
+        await next_page()
+        await ctx().checkpoint.save("first")
+        raise OSError("killed")
+
+    async def saves_before_and_behind_a_doubtful_answer() -> None:
+        assert await ctx().checkpoint.load(str) == "first"
+        await ctx().checkpoint.save("sure")
+        await ctx().checkpoint.flush()
+        await next_page()
+        for _ in range(3):
+            await ctx().checkpoint.save("doubtful")
+            await ctx().checkpoint.flush()
+        await next_page()
+
+    async def loads() -> str | None:
+        return await ctx().checkpoint.load(str)
+
+    stage = is_killed_behind_its_first_save
+    with pytest.raises(OSError, match="killed"):
+        perform(in_stages(), disk)
+    stage = saves_before_and_behind_a_doubtful_answer
+    with pytest.warns(DoubtfulReuse), pytest.raises(AmbiguousLoop):
+        perform(in_stages(), disk)
+    stage = loads
+    assert perform(in_stages(), disk) == "sure"

@@ -11,7 +11,9 @@ None, damage and refusal are errors. Nothing is ever restored outside the attemp
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
+import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, overload
@@ -21,11 +23,11 @@ from pydantic import TypeAdapter
 from holdfast.blobs import Blobs
 from holdfast.bridge import running_loop, wait_for_loop
 from holdfast.checkpoints.behind import Behind
+from holdfast.checkpoints.directories import remove
 from holdfast.checkpoints.generations import Generation, Generation3
 from holdfast.checkpoints.keeper import Keeper
 from holdfast.checkpoints.prepared import Asked, Prepared, plain, source_of
 from holdfast.checkpoints.reading import Reader, Wanted
-from holdfast.checkpoints.restoring import remove
 from holdfast.checkpoints.retaining import Retaining
 from holdfast.checkpoints.sending import Tree, copied
 from holdfast.checkpoints.writing import Writer
@@ -60,21 +62,24 @@ class Checkpoint:
         self._keeper = keeper
         self._retaining = Retaining(folder, blobs, keeper)
         self._writer = Writer(folder, blobs, keeper, self._retaining.saved)
-        self._reader = Reader(folder, blobs, keeper, lambda: self._new_place("restored"), self._found_damaged)
+        self._reader = Reader(folder, blobs, keeper, self._restored, self._found_damaged)
         self._behind = Behind(self._writer.write, self._let_go, keeper.retention)
         self._turn = asyncio.Lock()
         self._savings: list[Saving] = []
-        self._workspace: Path | None = None
+        self._temporary: Path | None = None
+        self._own: Path | None = None
         self._places = 0
+        self._going: weakref.finalize[..., Checkpoint] | None = None
 
     # the surface
 
     @property
     def path(self) -> Path:
         """The attempt's own directory, where `load` restores to, in the place for temporary files. It goes when the attempt ends."""
-        if self._workspace is None:
-            self._workspace = Path(tempfile.mkdtemp(prefix="holdfast-"))
-        return self._workspace
+        if self._own is None:
+            self._own = self._workspace() / "own"
+            self._own.mkdir()
+        return self._own
 
     def prev_exists(self) -> bool:
         """Whether an earlier attempt, or this one, has saved something that may be loaded."""
@@ -216,8 +221,8 @@ class Checkpoint:
 
     def discard(self) -> None:
         """Remove the attempt's directory. Blocks."""
-        if self._workspace is not None:
-            remove(self._workspace)
+        if self._going is not None:
+            self._going()
 
     # saving
 
@@ -231,12 +236,12 @@ class Checkpoint:
         self._keeper.check("checkpoint.save")
         self._savings = [s for s in self._savings if not s.begun]
         asked = self._asked_for(dict(metadata or {}))
-        if wait:
-            await self._behind.settled()
-            source = source_of(data)
-            payload = Tree(source, trust_stat) if source is not None else await plain(data, self._keeper.task_name)
-            return await self._writer.write(Prepared(asked, payload))
         async with self._turn:  # in the order in which they were asked for
+            if wait:
+                await self._behind.settled()
+                source = source_of(data)
+                payload = Tree(source, trust_stat) if source is not None else await plain(data, self._keeper.task_name)
+                return await self._writer.write(Prepared(asked, payload))
             await self._behind.room_for(asked.saved)
             await self._behind.put(await self._copied(asked, data, trust_stat))
         return None
@@ -253,7 +258,7 @@ class Checkpoint:
         if source is None:
             return Prepared(asked, await plain(data, self._keeper.task_name))
         base = await self._writer.newest() if trust_stat else None
-        pinned, place = base.generation.order if base is not None else None, self._new_place("copy")
+        pinned, place = base.generation.order if base is not None else None, self._new_copy()
         if pinned is not None:
             self._retaining.pin(pinned)
         try:
@@ -273,6 +278,24 @@ class Checkpoint:
         self._retaining.found_damaged(order)
         self._writer.found_damaged(order)
 
-    def _new_place(self, what: str) -> Path:
+    def _restored(self) -> Path:
         self._places += 1
-        return self.path / f"{what}-{self._places}"
+        return self.path / f"restored-{self._places}"
+
+    def _new_copy(self) -> Path:
+        """Beside the attempt's own directory: that one may be what is saved."""
+        self._places += 1
+        return self._workspace() / f"copy-{self._places}"
+
+    def _workspace(self) -> Path:
+        """It goes at the attempt's end; of an attempt that was abandoned, with its body, or with this process."""
+        if self._temporary is None:
+            self._temporary = Path(tempfile.mkdtemp(prefix="holdfast-"))
+            self._going = weakref.finalize(self, _remove_ours, self._temporary, os.getpid())
+        return self._temporary
+
+
+def _remove_ours(workspace: Path, process: int) -> None:
+    """Not of a forked child, whose parent is still at work there."""
+    if os.getpid() == process:
+        remove(workspace)

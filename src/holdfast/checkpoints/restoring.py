@@ -6,14 +6,13 @@ A restored file or directory appears under its name whole, or not at all. Few ch
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 from holdfast.blobs import Blobs
-from holdfast.checkpoints.directories import PAYLOAD, chosen, make_folders, place_of, settle
+from holdfast.checkpoints.directories import PAYLOAD, chosen, make_folders, place_of, remove, settle
 from holdfast.checkpoints.generations import Chunk, File, Manifest, digest_of, name_of
 from holdfast.errors import BlobCorrupt, CheckpointCorrupt, InvalidOption, StoreError, translate_os_error
 from holdfast.files import create_large, digest_aside, write_small
@@ -138,18 +137,3 @@ def _placed(chunks: Sequence[Chunk]) -> list[tuple[int, Chunk]]:
         placed.append((offset, chunk))
         offset += chunk.size
     return placed
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a directory of our own, also one whose restored modes forbid it. Blocks."""
-    if not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    shutil.rmtree(path, ignore_errors=True)
-    if path.exists():
-        path.chmod(0o700)
-        for folder, names, _ in os.walk(path):
-            for place in (os.path.join(folder, name) for name in names):
-                if not os.path.islink(place):
-                    os.chmod(place, 0o700)
-        shutil.rmtree(path, ignore_errors=True)

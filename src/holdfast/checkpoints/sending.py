@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from holdfast.blobs import Saving
-from holdfast.checkpoints.directories import ITSELF, PAYLOAD, scan
+from holdfast.checkpoints.directories import ITSELF, PAYLOAD, remove, scan
 from holdfast.checkpoints.generations import Chunk, File, Kind, Manifest, digest_of
 from holdfast.clocks import clock
 from holdfast.codec import INLINE_LIMIT
@@ -116,7 +116,7 @@ class Sender:
         began = tree.began if is_copied else clock().now()
         found = tree.copied if is_copied else await in_thread(call(scan, tree.source))
         kind: Kind = "directory" if any(entry.path == ITSELF for entry in found) else "file"
-        root = tree.copies if tree.copies is not None else tree.source
+        root = tree.copies if tree.copies is not None else await place_of(tree.source)
 
         async def entry(listed: File) -> File:
             if listed.link is not None or listed.is_folder:
@@ -194,17 +194,24 @@ async def _copied(source: Path, trusted: Mapping[str, File], copies: Path) -> Tr
     found = await in_thread(call(scan, source))
     is_directory = any(entry.path == ITSELF for entry in found)
     folders = [copies / entry.path for entry in found if entry.is_folder]
+    root = await place_of(source)
+    await in_thread(call(remove, copies))  # of an earlier listing
     await in_thread(call(_make, folders))
 
     async def entry(listed: File) -> File:
         if listed.link is not None or listed.is_folder or unchanged(listed, trusted) is not None:
             return listed
-        path, copy = (os.fspath(root / listed.path if is_directory else root) for root in (source, copies))
+        path, copy = (os.fspath(top / listed.path if is_directory else top) for top in (root, copies))
         opened = await of_one_moment(path, lambda: in_thread(call(copy_stable, path, copy)))
         return File(listed.path, opened.mode, opened.stat.size, opened.stat.mtime_ns, stat=opened.stat)
 
     files = tuple(await side_by_side(entry, found, width=COPIES))
     return Tree(source, True, trusted, copies, files, began)
+
+
+async def place_of(source: Path) -> Path:
+    """Where a link leads that the user named; none is followed from there on."""
+    return Path(await in_thread(call(os.path.realpath, source)))
 
 
 def _make(folders: list[Path]) -> None:
@@ -213,11 +220,7 @@ def _make(folders: list[Path]) -> None:
 
 
 class _Vanished(Exception):
-    """What was listed is not there any more."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
+    """What was listed is not there any more, or is no file any more."""
 
 
 async def of_one_listing(source: Path, work: Callable[[], Awaitable[T]]) -> T:
@@ -225,9 +228,9 @@ async def of_one_listing(source: Path, work: Callable[[], Awaitable[T]]) -> T:
     for left in reversed(range(TRIES)):
         try:
             return await work()
-        except _Vanished as gone:
+        except (_Vanished, Changed) as gone:
             if not left:
-                raise FileChanged(path=gone.path, tries=TRIES) from None
+                raise FileChanged(path=str(gone), tries=TRIES) from None
     raise AssertionError(source)
 
 
@@ -237,9 +240,13 @@ async def of_one_moment(path: str, work: Callable[[], Awaitable[T]]) -> T:
         try:
             return await work()
         except Changed:
-            if not await in_thread(call(os.path.lexists, path)):
+            if not await in_thread(call(_is_file, path)):
                 raise _Vanished(path) from None
     raise FileChanged(path=path, tries=TRIES)
+
+
+def _is_file(path: str) -> bool:
+    return os.path.isfile(path) and not os.path.islink(path)
 
 
 def unchanged(entry: File, older: Mapping[str, File]) -> File | None:
