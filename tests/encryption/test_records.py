@@ -240,6 +240,15 @@ def test_an_object_that_was_cut_is_damage() -> None:
     assert {keys.decrypt(encrypted[:cut], "a", "here") for cut in range(16, len(encrypted))} == {DAMAGED}
 
 
+def test_an_object_that_lost_a_byte_or_has_one_more_is_damage_wherever_that_is() -> None:
+    keys = Keys((OTHER, KEY))
+    encrypted = Keys(KEY).encrypt(b"text", "a")
+    for at in range(len(encrypted)):
+        assert keys.decrypt(encrypted[:at] + encrypted[at + 1 :], "a", "here") == DAMAGED
+    for at in range(1, len(encrypted)):
+        assert keys.decrypt(encrypted[:at] + b"?" + encrypted[at:], "a", "here") == DAMAGED
+
+
 # without cryptography
 
 

@@ -176,6 +176,8 @@ class Keys:
     def _said_of_nothing(self, data: bytes, where: str) -> bytes:
         """Say why nothing of an object decrypts."""
         key_id = data[8:16]
+        if all(key.id != key_id for key in self._keys) and self._is_shifted(data):
+            return DAMAGED
         if data[: len(MAGIC)] == MAGIC and data[7:8] > bytes([VERSION]):
             raise JournalTooNew(where=where, found=f"{data[7]} of encryption", known=f"{VERSION}")
         if any(key.id == key_id for key in self._keys):
@@ -185,6 +187,15 @@ class Keys:
         if not data.strip(b"\0"):  # what a file system leaves of a write that was not synced
             return DAMAGED
         raise NotEncrypted(where=where)
+
+    def _is_shifted(self, data: bytes) -> bool:
+        """Whether a byte too few or too many in its header, not another key, is why an object does not decrypt."""
+        if any(key.id in data[: 2 * _HEADER.size] for key in self._keys):
+            return True
+        if len(data) < OVERHEAD or not data.startswith(_BEGIN):
+            return False
+        end: int = OVERHEAD + _HEADER.unpack_from(data)[3]
+        return end > len(data) or not MAGIC.startswith(data[end : end + len(MAGIC)])
 
 
 def _place(path: str, offset: int) -> bytes:
