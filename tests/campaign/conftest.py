@@ -15,12 +15,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     tried: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0])
     for outcome in ("passed", "failed"):
         for report in terminalreporter.stats.get(outcome, []):
-            for name, count in report.user_properties if report.when == "call" else ():
-                if name.startswith(MARK):
-                    row = tried[name.removeprefix(MARK)]
-                    row[0] += count
-                    row[1] += report.duration
-                    row[2] += outcome == "failed"
+            rows = {name: count for name, count in report.user_properties if name.startswith(MARK)} if report.when == "call" else {}
+            for name, count in rows.items():
+                row = tried[name.removeprefix(MARK)]
+                row[0] += count
+                row[1] += report.duration / len(rows)
+                row[2] += outcome == "failed"
     if not tried:
         return
     width = max(map(len, tried))
