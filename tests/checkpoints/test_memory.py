@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
+
+from holdfast import ctx, task
+from holdfast.errors import NotDurable
 
 PROGRAM = """
 import asyncio, sys
@@ -64,3 +71,26 @@ def test_a_file_is_never_whole_in_memory(tmp_path: Path) -> None:
 @pytest.mark.campaign
 def test_5_gb_are_saved_and_loaded_within_200_mb_more(tmp_path: Path) -> None:
     assert grows_by(tmp_path, tmp_path / "source", 5 * 1024 * MIB) < 200
+
+
+@task
+async def saves_outside_a_run() -> None:
+    await ctx().checkpoint.save(os.urandom(1_000_000))
+    assert await ctx().checkpoint.load(bytes)
+
+
+def test_what_is_saved_outside_a_run_goes_with_its_call() -> None:
+    async def main() -> int:
+        await saves_outside_a_run()  # what is loaded with the first save counts as there
+        gc.collect()
+        tracemalloc.start()
+        try:
+            for _ in range(20):
+                await saves_outside_a_run()
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+
+    with pytest.warns(NotDurable):
+        assert asyncio.run(main()) < 2_000_000

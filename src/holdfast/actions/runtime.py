@@ -13,7 +13,7 @@ from holdfast.contexts import Context
 from holdfast.engines.protocol import Engine
 from holdfast.errors import CodeChanged, DuplicateTask
 from holdfast.events import Event, TaskSeen, Warned
-from holdfast.folders.opening import open_folder
+from holdfast.folders.opening import open_ephemeral
 from holdfast.folders.protocol import Folder
 from holdfast.frozen import Frozen
 from holdfast.identity import source_digest
@@ -118,7 +118,7 @@ class Runtime:
     def some_folder(self) -> Folder:
         """The run's folder; an ephemeral run gets one in memory when it needs it."""
         if self.folder is None:
-            self.folder = open_folder(f"memory://ephemeral-{self.run_id}")
+            self.folder = open_ephemeral()
         return self.folder
 
     def checkpoint_blobs(self) -> Blobs:
@@ -128,6 +128,11 @@ class Runtime:
         if self._ephemeral_blobs is None:
             self._ephemeral_blobs = Blobs(self.some_folder(), sync=False)
         return self._ephemeral_blobs
+
+    async def let_go(self) -> None:
+        """End what an ephemeral run has of its own: nothing of it stays in memory."""
+        if self._ephemeral_blobs is not None:
+            await self._ephemeral_blobs.aclose()
 
     def append(self, event: Event) -> None:
         """Record an event in its turn. Live ones are told only."""

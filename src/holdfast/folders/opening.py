@@ -131,6 +131,11 @@ def _path_of(url: str) -> str:
     return path[1:] if re.match(r"/[A-Za-z]:", path) else path
 
 
+def open_ephemeral() -> Folder:
+    """A folder in memory without a name: it is gone with the last who knows it."""
+    return LocalFolder(import_module("holdfast.folders.memory").MemoryDisk(), _MEMORY_ROOT, "memory:", run=at_once)
+
+
 def _open_memory(url: str) -> Folder:
     rest = url.partition(":")[2]
     name, _, below = rest.removeprefix("//").partition("/")

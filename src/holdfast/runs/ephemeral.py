@@ -30,6 +30,7 @@ async def ephemeral(order: Order, context: Context, call: object) -> Any:
     try:
         value = await action.begin(call)
     finally:
+        await runtime.let_go()
         await runtime.engine.aclose()
     if runtime.lost is not None:
         raise runtime.lost
