@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -201,6 +203,26 @@ def dawdle() -> str:
 @task
 def threaded() -> str:
     return dawdle()
+
+
+def test_a_thread_of_the_test_runner_holds_no_time_up() -> None:
+    reading, writing = os.pipe()
+    reader = threading.Thread(target=os.read, args=(reading, 1), name="of the runner", daemon=True)
+    reader.start()
+
+    async def sleep() -> None:
+        for _ in range(100):
+            await asyncio.sleep(60)
+
+    try:
+        began = time.monotonic()
+        run_shuffled(sleep, 0)
+        assert time.monotonic() - began < 50, "each jump waited a second for it"
+    finally:
+        os.write(writing, b"x")
+        reader.join()
+        os.close(reading)
+        os.close(writing)
 
 
 def test_no_loop_stays_open() -> None:

@@ -42,6 +42,8 @@ MAY_WORK: Final = 1.0
 #: Where a thread stands that waits for other work than ours, or for work that it may have been given just now.
 _RESTING: Final = frozenset({("concurrent.futures.thread", "_worker"), ("selectors", "select")})
 _WAITING: Final = frozenset({("threading", "wait"), ("threading", "acquire"), ("holdfast.journals.appending", "_write_groups")})
+#: How threads are called that may do something for a loop although they were there before it.
+_OURS: Final = ("holdfast", "asyncio", "ThreadPoolExecutor")
 #: How often who just ran is given another rank. 1.0: any order is as likely as any other; less: some are left behind for long.
 RESTLESSNESS: Final = (1.0, 0.3, 0.05)
 
@@ -305,13 +307,16 @@ class _Impatient(selectors.BaseSelector):
         self._inner = selectors.DefaultSelector()
         self._jump = jump
         self._jobs = jobs
+        self._foreign = _foreign_threads()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = self._inner.select(0)
         if ready or timeout == 0:
             return ready
         began = time.monotonic()
-        while time.monotonic() - began < (MAY_WORK if timeout is None and threading.active_count() > 1 else _patience(self._jobs())):
+        while time.monotonic() - began < (
+            MAY_WORK if timeout is None and threading.active_count() > 1 else _patience(self._jobs(), self._foreign)
+        ):
             if ready := self._inner.select(MAY_NOTICE):
                 return ready
         if ready := self._inner.select(0):  # its last word, before it ended
@@ -337,13 +342,22 @@ class _Impatient(selectors.BaseSelector):
         return self._inner.get_map()
 
 
-def _patience(jobs: int) -> float:
+def _foreign_threads() -> frozenset[int | None]:
+    """Threads of whoever started this one, such as a test runner's: what they do, wherever they stand, is not for us."""
+    return frozenset(thread.ident for thread in threading.enumerate() if not thread.name.startswith(_OURS))
+
+
+def _patience(jobs: int, foreign: frozenset[int | None]) -> float:
     """Seconds for which it is worth to wait for other threads, which have `jobs` to do for us."""
     if threading.active_count() == 1:
         return 0.0
     here = threading.get_ident()
     frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - there is no other way to ask where a thread is
-    places = {(str(frame.f_globals.get("__name__")), frame.f_code.co_name) for thread, frame in frames.items() if thread != here}
+    places = {
+        (str(frame.f_globals.get("__name__")), frame.f_code.co_name)
+        for thread, frame in frames.items()
+        if thread != here and thread not in foreign
+    }
     if not places <= _RESTING | _WAITING:
         return MAY_WORK
     if jobs:
