@@ -28,6 +28,7 @@ from holdfast.errors import (
     HoldfastWarning,
     InvalidOption,
     LeftRunning,
+    StoreError,
     TaskTimedOut,
 )
 from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, AttemptStarted, Continued
@@ -440,6 +441,10 @@ class Action:
         if isinstance(outcome, Value) and naming is not None:
             try:
                 value = await encode_result(naming, self._codec, outcome.value)
+            except StoreError as error:  # no failure of the task: what is not on record runs again when the store takes it
+                await self._discard(scope)
+                self.runtime.give_up(error)
+                raise
             except Exception as error:
                 outcome = Error(error, is_its_own=False)
             except asyncio.CancelledError as cause:

@@ -134,6 +134,12 @@ class Runtime:
         if self._ephemeral_blobs is not None:
             await self._ephemeral_blobs.aclose()
 
+    def give_up(self, error: BaseException) -> None:
+        """The store does not take what has to be recorded: the run ends here, and can be continued."""
+        self.lost = self.lost or error
+        if self.journal is not None:
+            self.journal.lose(error)
+
     def append(self, event: Event) -> None:
         """Record an event in its turn. Live ones are told only."""
         if event.live:
