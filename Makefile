@@ -16,7 +16,7 @@ help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 test: lint types ## lint, types and the whole suite
-	@$(BIN)/python -m pytest -q
+	@.ci/tests $(BIN)/python
 
 demo: .venv/.ready-demo ## index the standard library, kill it half-way, resume it
 	@$(BIN)/python examples/demo.py
