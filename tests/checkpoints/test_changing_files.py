@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -107,14 +108,16 @@ def test_what_is_no_file_any_more_is_not_copied_and_the_rest_is_listed_anew(
         (source / f"{n:03}").write_bytes(b"%d" % n)
 
     def copying(path: str, copy: str) -> Any:
-        if last.is_file() and not last.is_symlink():
-            last.unlink()
-            if how == "a pipe":
-                os.mkfifo(last)
-            elif how != "gone":
-                last.symlink_to("/etc/passwd")
+        with one_at_a_time:  # copies are made side by side
+            if last.is_file() and not last.is_symlink():
+                last.unlink()
+                if how == "a pipe":
+                    os.mkfifo(last)
+                elif how != "gone":
+                    last.symlink_to("/etc/passwd")
         return copy_stable(path, copy)
 
+    one_at_a_time = threading.Lock()
     monkeypatch.setattr(sending, "copy_stable", copying)
 
     async def saves(checkpoint: Checkpoint) -> None:
