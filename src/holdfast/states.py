@@ -7,7 +7,7 @@ is no second truth. Records inside are compact and private to it (a run may have
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from holdfast.events import (
     ActionAsked,
@@ -166,6 +166,14 @@ class Fold:
             Progressed: self._progressed,
             Warned: self._warned,
         }
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> Self:
+        """What these events tell."""
+        state = cls()
+        for event in events:
+            state.fold(event)
+        return state
 
     def fold(self, event: Event) -> None:
         """Count one event in."""

@@ -126,18 +126,15 @@ class Store:
             except RunNotFound:
                 continue  # being begun in this very moment
             asked = await read_asked(incarnation)
-            fold = Fold()
             read = await read_journal(incarnation)
-            for event in read.events_naming(asked.root):
-                fold.fold(event)
+            fold = Fold.of(read.events_naming(asked.root))
             yield summary_of(fold, asked.run_name, asked.task, asked.created, await owner_of(incarnation, read.newest))
 
     async def state(self, run_name: str) -> RunState:
         """All about a run, as far as it is durable. Raises: RunNotFound, JournalDamaged, JournalTooNew, StoreError."""
         incarnation, asked = await self._find(run_name)
-        read, fold = await read_journal(incarnation), Fold()
-        for event in read.events():
-            fold.fold(event)
+        read = await read_journal(incarnation)
+        fold = Fold.of(read.events())
         return state_of(fold, asked.run_name, asked.task, asked.created, await owner_of(incarnation, read.newest))
 
     async def stop(self, run_name: str) -> None:
@@ -234,9 +231,7 @@ def _blocking(verb: str, work: Coroutine[Any, Any, T]) -> T:
 
 def _cancelling(read: Read, asked: Asked) -> Iterator[Event]:
     """What makes a run CANCELLED, children before parents."""
-    fold, now = Fold(), clock().now()
-    for event in read.events():
-        fold.fold(event)
+    fold, now = Fold.of(read.events()), clock().now()
     if asked.root not in fold.actions:  # its process ended before the root was on record
         begun = ActionAsked(action=asked.root, at=now, task=asked.task, version=asked.version)
         yield begun

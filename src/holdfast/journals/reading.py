@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Final
 
 from holdfast.errors import JournalDamaged, ObjectExists, ObjectMissing
 from holdfast.events import Event
+from holdfast.flow import side_by_side
 from holdfast.folders.protocol import Folder
 from holdfast.frozen import Frozen
 from holdfast.journals.frames import Header, Seal, Segment, parse, parse_sealed, segment_key
@@ -55,11 +56,10 @@ class Read(Frozen):
         """The events whose line mentions `action`: quick where one of a million is asked for."""
         word = action.encode()
         if self.snapshot is not None:
-            yield from self.snapshot.events_naming(word)
+            yield from self.snapshot.events_with(word)
         for segment in self.segments:
             for frame in segment.frames:
-                if word in frame.payload:
-                    yield from frame.events_with(word)
+                yield from frame.events_with(word)
 
     @property
     def epochs(self) -> set[int]:
@@ -135,18 +135,7 @@ async def _read_objects(folder: Folder, below: int | None, known: Read | None) -
 
 
 async def _segments(folder: Folder, numbers: list[int]) -> dict[int, bytes]:
-    turn = asyncio.Semaphore(AT_ONCE)
-
-    async def one(number: int) -> bytes:
-        async with turn:
-            return await _segment(folder, number)
-
-    fetching = [asyncio.ensure_future(one(number)) for number in numbers]
-    try:
-        return dict(zip(numbers, await asyncio.gather(*fetching), strict=True))
-    finally:
-        for each in fetching:
-            each.cancel()
+    return dict(zip(numbers, await side_by_side(partial(_segment, folder), numbers, width=min(AT_ONCE, len(numbers) or 1)), strict=True))
 
 
 async def _segment(folder: Folder, number: int) -> bytes:

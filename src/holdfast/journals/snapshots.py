@@ -21,10 +21,10 @@ from typing import Any, Final
 
 from holdfast.codec import from_json
 from holdfast.errors import JournalDamaged, ObjectMissing
-from holdfast.events import Event, decode_event
+from holdfast.events import Event
 from holdfast.folders.protocol import Folder
 from holdfast.frozen import Frozen
-from holdfast.journals.frames import MAJOR, MINOR, Header, checked_line, checked_record
+from holdfast.journals.frames import MAJOR, MINOR, Header, checked_line, checked_record, events_of, events_with
 
 SEGMENT_GRACE: Final = 24 * 3600.0
 """Seconds from a snapshot to the deletion of the segments that it stands for."""
@@ -46,14 +46,11 @@ class Snapshot(Frozen):
         return self.header.segment
 
     def events(self) -> Iterator[Event]:
-        for record in from_json(b"[" + b",".join(self.body.split(b"\n")[:-1]) + b"]"):
-            yield decode_event(record)
+        return events_of(self.body)
 
-    def events_naming(self, word: bytes) -> Iterator[Event]:
-        if word in self.body:
-            for line in self.body.split(b"\n"):
-                if word in line:
-                    yield decode_event(from_json(line))
+    def events_with(self, word: bytes) -> Iterator[Event]:
+        """The events whose line contains `word`."""
+        return events_with(self.body, word)
 
     def to_bytes(self) -> bytes:
         line = {

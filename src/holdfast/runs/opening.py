@@ -145,10 +145,7 @@ async def _unfinished_hint(store: Folder, begun: Asked) -> str:
 
 
 async def _is_completed(incarnation: Folder, known: Asked) -> bool:
-    state = Fold()
-    for event in (await read_journal(incarnation)).events_naming(known.root):
-        state.fold(event)
-    record = state.actions.get(known.root)
+    record = Fold.of((await read_journal(incarnation)).events_naming(known.root)).actions.get(known.root)
     return record is not None and record.status is Status.COMPLETED
 
 
@@ -234,10 +231,7 @@ def _short(digest: str | None) -> str:
 
 async def _finished(folder: Folder, store: Folder, known: Asked, read: Read, order: Order, codec: Codec) -> Finished | None:
     """The root's result, where it is on record: without taking the run over, and without looking at the rest of it."""
-    state = Fold()
-    for event in read.events_naming(known.root):
-        state.fold(event)
-    record = state.actions.get(known.root)
+    record = Fold.of(read.events_naming(known.root)).actions.get(known.root)
     if record is None or not isinstance(asked(record, None, order.definition.policy), Replay):
         return None
     return Finished(await read_value(Blobs(store, sync=True), record, codec))

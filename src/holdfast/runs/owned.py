@@ -71,9 +71,7 @@ class Run:
         self._blobs = blobs
         self.known = known
         self.folder = folder
-        self.state = Fold()
-        for event in read.events():
-            self.state.fold(event)
+        self.state = Fold.of(read.events())
         self.runtime = Runtime(
             run_name=known.run_name,
             run_id=known.run_id,

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias, TypeVar
 
 from holdfast.folders.protocol import Bucket, Entry, Page, Trouble
-from holdfast.testing.lives import Life, When
+from holdfast.testing.lives import Life, Mortal, When
 
 T = TypeVar("T")
 Request: TypeAlias = Callable[[Bucket], Awaitable[None]]
@@ -51,7 +51,7 @@ async def _land(request: Request, bucket: Bucket) -> None:
         await request(bucket)
 
 
-class CrashBucket:
+class CrashBucket(Mortal):
     """Kills the process at its `at`-th operation that changes something; with `at=None`, only counts.
 
     Args:
@@ -66,7 +66,6 @@ class CrashBucket:
     """
 
     unfenced: str | None
-    life: Life
 
     def __init__(
         self,
@@ -83,23 +82,6 @@ class CrashBucket:
         self._inner = inner
         self._late_by = late_by
         self._wire = wire if wire is not None else Wire()
-
-    @property
-    def operations(self) -> list[str]:
-        """What was begun, in order."""
-        return self.life.operations
-
-    @property
-    def crashed(self) -> bool:
-        return self.life.crashed
-
-    def when_crashed(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called in the moment of death."""
-        self.life.on_crash = callback
-
-    def alive(self) -> contextlib.AbstractContextManager[None]:
-        """A block in which the process does not die. Raises SimulatedCrash, where it has."""
-        return self.life.alive()
 
     async def get(self, name: str) -> bytes:
         return await self._look(lambda: self._inner.get(name))

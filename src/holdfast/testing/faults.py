@@ -6,19 +6,18 @@ above all of them.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from holdfast.folders.memory import MemoryDisk
 from holdfast.folders.protocol import Disk, Entry, FileOnDisk, Hold
-from holdfast.testing.lives import Life, When
+from holdfast.testing.lives import Life, Mortal, When
 from holdfast.testing.lives import SimulatedCrash as SimulatedCrash  # found here, too, by those who look beside CrashDisk
 
 
-class CrashDisk:
+class CrashDisk(Mortal):
     """Kills the process at its `at`-th operation that changes something; with `at=None`, only counts.
 
     Args:
@@ -29,28 +28,9 @@ class CrashDisk:
     After the crash each operation raises `SimulatedCrash`, and no lock is held any more.
     """
 
-    life: Life
-
     def __init__(self, inner: Disk, *, at: int | None = None, when: When = "before") -> None:
         self.life = Life(at, when)
         self._inner = inner
-
-    @property
-    def operations(self) -> list[str]:
-        """What was begun, in order."""
-        return self.life.operations
-
-    @property
-    def crashed(self) -> bool:
-        return self.life.crashed
-
-    def when_crashed(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called in the moment of death, in whichever thread that is."""
-        self.life.on_crash = callback
-
-    def alive(self) -> contextlib.AbstractContextManager[None]:
-        """A block in which the process does not die. Raises SimulatedCrash, where it has."""
-        return self.life.alive()
 
     def read(self, path: str) -> bytes:
         with self.life.alive():

@@ -21,6 +21,29 @@ class SimulatedCrash(BaseException):
     """The process was killed here."""
 
 
+class Mortal:
+    """What lives one life, and shows it."""
+
+    life: Life
+
+    @property
+    def operations(self) -> list[str]:
+        """What was begun, in order."""
+        return self.life.operations
+
+    @property
+    def crashed(self) -> bool:
+        return self.life.crashed
+
+    def when_crashed(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called in the moment of death, in whichever thread that is."""
+        self.life.on_crash = callback
+
+    def alive(self) -> contextlib.AbstractContextManager[None]:
+        """A block in which the process does not die. Raises SimulatedCrash, where it has."""
+        return self.life.alive()
+
+
 class Life:
     """The life of one process, which ends at its `at`-th step; with `at=None`, it only counts."""
 
