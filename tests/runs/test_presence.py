@@ -509,3 +509,16 @@ def test_a_process_of_which_the_system_tells_only_its_user_is_not_gone(monkeypat
     assert is_gone(hidden)
     monkeypatch.setattr(os, "kill", refuse)
     assert not is_gone(hidden)
+
+
+@in_virtual_time
+async def test_every_beat_names_when_its_owner_began_and_not_when_it_was_written(bucket: MemoryBucket, virtual: Clock) -> None:
+    folder = bucket_folder(bucket)
+    presence = await approach(folder, "r", None, force=False, lease=LEASE)
+    await presence.begin(1)
+    first = from_json(await folder.get("owner/0000000001.json"))
+    await clock().sleep(LEASE)
+    later = from_json(await folder.get("owner/0000000001.json"))
+    assert later["beat"] > first["beat"]
+    assert later["started"] == first["started"]
+    await presence.end()

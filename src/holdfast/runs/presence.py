@@ -136,6 +136,7 @@ class Beating:
         self.interval = lease / BEATS
         self._folder = folder
         self._lease = lease
+        self._me = _me()  # once: who is at work since when, not when this beat was
         self._epoch = 0
         self._count = 0
         self._beating: asyncio.Task[None] | None = None
@@ -203,7 +204,7 @@ class Beating:
 
     async def _put(self, *, ended: bool = False) -> None:
         self._count += 1
-        beat = {**_me(), "epoch": self._epoch, "beat": self._count, "lease": self._lease, "ended": ended}
+        beat = {**self._me, "epoch": self._epoch, "beat": self._count, "lease": self._lease, "ended": ended}
         try:
             await self._folder.put(_key(self._epoch), to_json(beat))
         except StoreError as error:  # a hint: the next owner may have to wait for a lease
