@@ -78,7 +78,7 @@ class CrashBucket(Mortal):
         life: Life | None = None,
     ) -> None:
         self.unfenced = inner.unfenced
-        self.life = life if life is not None else Life(at, when)
+        super().__init__(life if life is not None else Life(at, when))
         self._inner = inner
         self._late_by = late_by
         self._wire = wire if wire is not None else Wire()

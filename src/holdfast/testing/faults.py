@@ -29,7 +29,7 @@ class CrashDisk(Mortal):
     """
 
     def __init__(self, inner: Disk, *, at: int | None = None, when: When = "before") -> None:
-        self.life = Life(at, when)
+        super().__init__(Life(at, when))
         self._inner = inner
 
     def read(self, path: str) -> bytes:

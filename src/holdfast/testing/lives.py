@@ -26,6 +26,9 @@ class Mortal:
 
     life: Life
 
+    def __init__(self, life: Life) -> None:
+        self.life = life
+
     @property
     def operations(self) -> list[str]:
         """What was begun, in order."""
