@@ -73,6 +73,8 @@ class AttemptEnded(Event, kw_only=True):
 
     `unknown`: its body returned, and what it returned could not be kept, so that with `on_crash="fail"` no other attempt may follow.
     `replayed` and `orphaned` name children: answered from record, and recorded but not asked for by the body that COMPLETED.
+    `received` is the entry of the inbox (`<topic>/<k>`) that this outcome of a `receive` took: nobody else gets it. Left ROLLING_BACK,
+    the action begins to be undone.
     """
 
     kind: ClassVar[str] = "attempt_ended"
@@ -88,14 +90,62 @@ class AttemptEnded(Event, kw_only=True):
     abandoned: bool = False
     replayed: tuple[str, ...] = ()
     orphaned: tuple[str, ...] = ()
+    received: str = ""
 
 
 class ActionEnded(Event, kw_only=True):
-    """An action ended, or was suspended, with no attempt under way."""
+    """An action ended, was suspended, or begins to be undone (`then` is ROLLING_BACK), with no attempt under way.
+
+    `remains` says what a rollback could not undo.
+    """
 
     kind: ClassVar[str] = "action_ended"
     then: Status
     error: Mapping[str, Any] | None = None
+    remains: tuple[str, ...] = ()
+
+
+class UndoRegistered(Event, kw_only=True):
+    """From now on a rollback of this action runs the undo `name`: a call of `task`, which is imported as `function`.
+
+    `value` holds its arguments by name, encoded; `blob` names them where they are large. One and the same undo may be registered by
+    several attempts, and counts once. `when_completed`: only if this attempt ends COMPLETED.
+    """
+
+    kind: ClassVar[str] = "undo_registered"
+    attempt: int
+    name: str
+    task: str
+    function: str
+    value: Any = None
+    blob: str = ""
+    when_completed: bool = False
+
+
+class WaitBegun(Event, kw_only=True):
+    """A `sleep`, or a `receive` from `topic`, began to wait: until an instant, or without end."""
+
+    kind: ClassVar[str] = "wait_begun"
+    until: float | None = None
+    topic: str = ""
+
+
+class Described(Event, kw_only=True):
+    """What an attempt said of its result: a summary, and the names of the schemas that the result follows."""
+
+    kind: ClassVar[str] = "described"
+    summary: str | None = None
+    schemas: tuple[str, ...] = ()
+
+
+class FigureSaved(Event, kw_only=True):
+    """A figure lies in the run's folder at `key`, to be shown under `path`; `size` in bytes."""
+
+    kind: ClassVar[str] = "figure_saved"
+    path: str
+    key: str
+    media_type: str
+    size: int
 
 
 class CheckpointSaved(Event, kw_only=True):
@@ -187,6 +237,10 @@ _RECORDED: tuple[type[Event], ...] = (
     CheckpointsSetAside,
     Warned,
     Progressed,
+    UndoRegistered,
+    WaitBegun,
+    Described,
+    FigureSaved,
 )
 
 

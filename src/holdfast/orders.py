@@ -35,7 +35,11 @@ class ActionID(Frozen):
 
 
 class Policy(Frozen):
-    """What `@task(...)` says about attempts and recording."""
+    """What `@task(...)` says about attempts and recording.
+
+    `rollback` undoes what COMPLETED. What only a pipeline and its stages have: `rolls_back`, that its whole subtree is undone when it
+    fails for good; `shares_attempts`, that `retry.max_attempts` bounds what all calls of its parent's present try spend together.
+    """
 
     name: str
     version: str | None = None
@@ -47,6 +51,9 @@ class Policy(Frozen):
     codec: Literal["auto", "pickle"] = "auto"
     keep: Retention = Retention()
     on_crash: Literal["rerun", "fail"] = "rerun"
+    rollback: Definition | None = None
+    rolls_back: bool = False
+    shares_attempts: bool = False
 
 
 class Definition:

@@ -16,25 +16,33 @@ from holdfast.events import (
     AttemptStarted,
     CheckpointSaved,
     CheckpointsSetAside,
+    Described,
     Event,
+    FigureSaved,
     Progressed,
     TaskSeen,
+    UndoRegistered,
+    WaitBegun,
     Warned,
 )
 from holdfast.rounds import Made
 from holdfast.status import Status
 
 _OPEN = frozenset({Status.PENDING, Status.STARTING, Status.RUNNING, Status.RETRYING, Status.AWAITING_INPUT})
-_OUTCOMES = frozenset({Status.COMPLETED, Status.FAILED, Status.TIMED_OUT})
+_EXECUTED = frozenset({Status.COMPLETED, Status.FAILED, Status.TIMED_OUT})
+_OUTCOMES = _EXECUTED | {Status.ROLLED_BACK}
 _OWN_ENDS = frozenset({Status.FAILED, Status.TIMED_OUT, Status.CANCELLED})
+_UNDOING = frozenset({Status.ROLLING_BACK, Status.ROLLED_BACK})
 
 Generation3: TypeAlias = tuple[int, int, int]
 
 
 class Attempt:
-    """One attempt: number, status, times, encoded error."""
+    """One attempt: number, status, times, encoded error; `before` is where its action stood when it began."""
 
-    __slots__ = ("abandoned", "ended_at", "epoch", "error", "number", "started_at", "status", "unknown")
+    __slots__ = ("abandoned", "before", "ended_at", "epoch", "error", "number", "started_at", "status", "unknown")
+
+    before: Status
 
     unknown: bool
 
@@ -44,9 +52,10 @@ class Attempt:
     started_at: float
     status: Status
 
-    def __init__(self, number: int, epoch: int, started_at: float) -> None:
+    def __init__(self, number: int, epoch: int, started_at: float, before: Status) -> None:
         self.number = number
         self.epoch = epoch
+        self.before = before
         self.status = Status.RUNNING
         self.started_at = started_at
         self.ended_at: float | None = None
@@ -55,19 +64,70 @@ class Attempt:
         self.unknown = False
 
 
+class Undo:
+    """A registered undo: a call, recorded by name and arguments. It runs as an action of the same name, in a rollback of `action`."""
+
+    __slots__ = ("action", "attempt", "blob", "function", "is_due", "name", "task", "value")
+
+    action: str
+    attempt: int
+    blob: str
+    function: str
+    is_due: bool
+    name: str
+    task: str
+
+    def __init__(self, event: UndoRegistered) -> None:
+        self.name = event.name
+        self.action = event.action
+        self.attempt = event.attempt
+        self.task = event.task
+        self.function = event.function
+        self.value = event.value
+        self.blob = event.blob
+        self.is_due = not event.when_completed  # else once its attempt COMPLETED
+
+
+class Notes:
+    """What is known about few actions only."""
+
+    __slots__ = ("awaiting", "figures", "is_undone", "remains", "schemas", "summary", "topic", "undos", "until")
+
+    awaiting: int
+    figures: tuple[FigureSaved, ...]
+    is_undone: bool
+    remains: tuple[str, ...]
+    schemas: tuple[str, ...]
+    summary: str
+    topic: str
+    undos: tuple[str, ...]
+
+    def __init__(self) -> None:
+        self.awaiting = 0  # so many of its receives wait
+        self.figures = ()
+        self.is_undone = False  # a rollback of this very action has begun
+        self.remains = ()
+        self.schemas = ()
+        self.summary = ""
+        self.topic = ""
+        self.undos = ()
+        self.until: float | None = None
+
+
 class Record:
     """All that is known about one action.
 
     A *try* is the attempts from one asking, or from the action's own last failure, up to the next; `present_try` counts them.
     `failed_in` is the parent's try in which the last failure was recorded. `barren` counts crashed attempts in a row that recorded
-    nothing; `failures` the failed ones of this asking.
+    nothing; `failures` the failed ones of this asking; `spent` the attempts of its children that COMPLETED, FAILED or TIMED_OUT in its
+    present try.
     """
 
     __slots__ = (
         "asked_at", "attempt", "bare", "bars", "barren", "base", "base_epoch", "blob", "children", "earlier", "error", "failed_in",
         "failures",
-        "final", "first", "fruitful", "inputs", "loops", "name", "next_at", "occurrence", "parent", "present_try", "replayed", "round",
-        "saved", "set_aside", "status", "task", "value", "version",
+        "final", "first", "fruitful", "inputs", "loops", "name", "next_at", "notes", "occurrence", "parent", "present_try", "replayed",
+        "round", "saved", "set_aside", "spent", "status", "task", "value", "version",
     )  # fmt: skip
 
     asked_at: float
@@ -86,6 +146,7 @@ class Record:
     present_try: int
     replayed: int
     round: int
+    spent: int
     status: Status
     task: str
     version: str | None
@@ -111,7 +172,14 @@ class Record:
         self.set_aside: tuple[tuple[Generation3, Generation3], ...] = ()
         self.loops: tuple[str, ...] = ()
         self.bars: Mapping[str, tuple[float, float | None, float, float]] | None = None
+        self.notes: Notes | None = None
         self.ask(asked)
+
+    def noted(self) -> Notes:
+        """Its notes, begun where there are none."""
+        if self.notes is None:
+            self.notes = Notes()
+        return self.notes
 
     def ask(self, asked: ActionAsked) -> None:
         self.task = asked.task
@@ -119,13 +187,19 @@ class Record:
         self.inputs = asked.inputs
         self.asked_at = asked.at
         self.status = Status.PENDING
-        self.present_try += 1
+        self.begin_try()
         self.failures = 0
         self.barren = 0
         self.fruitful = False
         self.error: Mapping[str, Any] | None = None
         self.final = False
         self.next_at: float | None = None
+        if self.notes is not None:
+            self.notes.until = None
+
+    def begin_try(self) -> None:
+        self.present_try += 1
+        self.spent = 0
 
     @property
     def number(self) -> int:
@@ -152,6 +226,8 @@ class Fold:
         self.root = ""
         self.sources: dict[str, str] = {}
         self.orphaned: list[str] = []
+        self.undos: dict[str, Undo] = {}  # in the order in which each was last registered
+        self.received: dict[str, set[int]] = {}
         self.warnings: list[Warned] = []
         self.last_at = 0.0
         self._by_bare: dict[str, Record] | None = None
@@ -165,6 +241,10 @@ class Fold:
             CheckpointsSetAside: self._set_aside,
             Progressed: self._progressed,
             Warned: self._warned,
+            UndoRegistered: self._undo_registered,
+            WaitBegun: self._wait_begun,
+            Described: self._described,
+            FigureSaved: self._figure_saved,
         }
 
     @classmethod
@@ -201,8 +281,12 @@ class Fold:
             return
         if record.attempt is not None:
             record.earlier = (*record.earlier, record.attempt)
-        record.attempt = Attempt(event.number, event.epoch, event.at)
+        record.attempt = Attempt(event.number, event.epoch, event.at, record.status)
         record.status = Status.RUNNING
+        if record.notes is not None:
+            record.notes.awaiting = 0
+        if event.action in self.undos:
+            self._undo_moves(self.undos[event.action], Status.ROLLING_BACK)
         record.fruitful = False
         record.next_at = None
         if event.epoch != record.base_epoch:
@@ -219,8 +303,19 @@ class Fold:
         record.value, record.blob, record.error = event.value, event.blob, event.error
         record.barren = record.barren + 1 if event.status is Status.CRASHED and not record.fruitful else 0
         if event.status in _OWN_ENDS:
-            record.present_try += 1
+            record.begin_try()
             record.failures += event.status is not Status.CANCELLED
+        if event.status in _EXECUTED and (parent := self.actions.get(record.parent)) is not None:
+            parent.spent += 1
+        if event.received:
+            topic, _, number = event.received.rpartition("/")
+            self.received.setdefault(topic, set()).add(int(number))
+        if event.then is Status.ROLLING_BACK:
+            record.noted().is_undone = True
+        elif record.notes is not None:
+            self._note_end(record, record.notes, event)
+        if event.action in self.undos and event.then is Status.COMPLETED:
+            self._undo_moves(self.undos[event.action], Status.ROLLED_BACK)
         self._tell_parent(record)
         for name in event.replayed:
             if (child := self.actions.get(name)) is not None:
@@ -231,12 +326,103 @@ class Fold:
         record = self.actions.get(event.action)
         if record is None or record.has_live_attempt:
             return
-        record.status, record.error = event.then, event.error
+        record.status = event.then
+        if event.then not in _UNDOING:
+            record.error = event.error
+        elif event.then is Status.ROLLING_BACK:
+            record.noted().is_undone = True
         if event.then is not Status.STOPPED:
             record.next_at = None
         if event.then in _OWN_ENDS:
-            record.present_try += 1
+            record.begin_try()
+        if event.remains or (record.notes is not None and record.notes.remains):
+            record.noted().remains = event.remains
         self._tell_parent(record)
+
+    def _note_end(self, record: Record, notes: Notes, event: AttemptEnded) -> None:
+        notes.is_undone = False
+        if event.status is Status.COMPLETED:
+            for name in notes.undos:
+                undo = self.undos[name]
+                undo.is_due = undo.is_due or undo.attempt == event.number
+        if notes.topic:
+            notes.topic = ""
+            self._await_input(record, -1)
+
+    def _await_input(self, record: Record, change: int) -> None:
+        """One more, or one less, of the receives of an action's parent waits."""
+        if (parent := self.actions.get(record.parent)) is None:
+            return
+        notes = parent.noted()
+        notes.awaiting = max(notes.awaiting + change, 0)
+        if parent.status in (Status.RUNNING, Status.AWAITING_INPUT):
+            parent.status = Status.AWAITING_INPUT if notes.awaiting else Status.RUNNING
+
+    def _undo_moves(self, undo: Undo, to: Status) -> None:
+        """What an undo's action does moves the action that it undoes: ROLLED_BACK once all its undos are done."""
+        record = self.actions.get(undo.action)
+        if record is None or record.has_live_attempt or (record.notes is not None and record.notes.is_undone):
+            return
+        if to is Status.ROLLING_BACK or all(self.is_done(self.undos[name]) for name in record.noted().undos if self.undos[name].is_due):
+            record.status = to
+
+    def is_done(self, undo: Undo) -> bool:
+        """Whether an undo was run to its end."""
+        record = self.actions.get(undo.name)
+        return record is not None and record.status is Status.COMPLETED
+
+    def undos_below(self, top: str) -> list[Undo]:
+        """The undos that a rollback of `top` has to run, in that order: those of the whole subtree, the last registered first.
+
+        What undos themselves registered is left out, as are those that are done.
+        """
+        is_below: dict[str, bool] = {"": False, top: True}
+        return [
+            undo
+            for undo in reversed(self.undos.values())
+            if undo.is_due and not self.is_done(undo) and self._is_below(undo.action, is_below)
+        ]  # fmt: skip
+
+    def _is_below(self, name: str, known: dict[str, bool]) -> bool:
+        path = []
+        while name not in known:
+            path.append(name)
+            name = "" if name in self.undos or name not in self.actions else self.actions[name].parent
+        for passed in path:
+            known[passed] = known[name]
+        return known[name]
+
+    def _undo_registered(self, event: UndoRegistered) -> None:
+        record = self.actions.get(event.action)
+        if record is None:
+            return
+        known = self.undos.pop(event.name, None)
+        undo = self.undos[event.name] = Undo(event)
+        undo.is_due = undo.is_due or (known is not None and known.is_due)
+        if known is None:
+            record.noted().undos = (*record.noted().undos, event.name)
+
+    def _wait_begun(self, event: WaitBegun) -> None:
+        record = self.actions.get(event.action)
+        if record is None or not record.has_live_attempt:
+            return
+        notes = record.noted()
+        notes.until = event.until
+        if event.topic and not notes.topic:
+            notes.topic = event.topic
+            record.status = Status.AWAITING_INPUT
+            self._await_input(record, 1)
+
+    def _described(self, event: Described) -> None:
+        if (record := self.actions.get(event.action)) is not None:
+            notes = record.noted()
+            notes.summary = notes.summary if event.summary is None else event.summary
+            notes.schemas = event.schemas or notes.schemas
+
+    def _figure_saved(self, event: FigureSaved) -> None:
+        if (record := self.actions.get(event.action)) is not None:
+            notes = record.noted()
+            notes.figures = (*(figure for figure in notes.figures if figure.path != event.path), event)
 
     def _tell_parent(self, record: Record) -> None:
         if record.status in _OUTCOMES and (parent := self.actions.get(record.parent)) is not None:
