@@ -54,6 +54,7 @@ async def run_async(order: Order, capsule: Capsule, link: Link) -> Outcome:
     except BaseException as cause:
         return Ended(cause)
     finally:
+        link.is_over = True
         take_back(token)
 
 
@@ -67,4 +68,5 @@ def run_sync(order: Order, capsule: Capsule, link: Link) -> Outcome:
     except BaseException as cause:
         return Ended(cause)
     finally:
+        link.is_over = True
         take_back(token)

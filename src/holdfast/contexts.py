@@ -21,7 +21,7 @@ from holdfast.bridge import running_loop, wait_for_loop
 from holdfast.checkpoints import Checkpoint
 from holdfast.clocks import clock, instant
 from holdfast.errors import BlockingCall, InvalidContext, InvalidName, NoRawDataPath
-from holdfast.orders import ActionID, Capsule, idempotency_key
+from holdfast.orders import ActionID, Capsule, Order, idempotency_key
 from holdfast.progress import Bar
 
 P = ParamSpec("P")
@@ -40,6 +40,8 @@ _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 class Link(Protocol):
     """What the far side of an attempt asks of the near side."""
 
+    is_over: bool
+    """Set by the far side: the body has ended, whatever became of the attempt."""
     loop: asyncio.AbstractEventLoop
 
     @property
@@ -72,6 +74,16 @@ class Link(Protocol):
     def recorded(self, what: str, fn: Callable[[], Any], *, in_thread: bool) -> Coroutine[Any, Any, Any]:
         """Return what `fn` gave when this position was first reached."""
         ...
+
+    def on_rollback(self, order: Order) -> Coroutine[Any, Any, None]:
+        """Register an undo, durably."""
+        ...
+
+
+class Undo(Protocol[P]):
+    """A task, as far as `on_rollback` needs one."""
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Any: ...
 
 
 class TaskContext:
@@ -192,6 +204,25 @@ class TaskContext:
         """
         value: T = await self._link.recorded("record", fn, in_thread=False)
         return value
+
+    async def on_rollback(self, undo: Undo[P], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Register what undoes an effect, before the effect: a rollback of this action, or of one above it, then calls `undo(*args)`.
+
+        Once this returns, the intent is durable: whatever happens to the process, the undo will run, be the effect done or not. Undos run
+        newest first, each at least once, also in another process. Registered again by a later attempt at the same place, it counts once.
+
+        Args:
+            undo: A task that can be imported, with retries of its own. Its arguments are recorded through its annotations.
+            args: What it is called with, and `kwargs`.
+
+        Raises: TypeError, UnrecordableResult.
+        """
+        self._link.check("ctx().on_rollback")
+        await self._link.on_rollback(undo.call(*args, **kwargs).take())
+
+    def on_rollback_sync(self, undo: Undo[P], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """`on_rollback`, for `def` bodies."""
+        self._sync("on_rollback", self.on_rollback(undo, *args, **kwargs))
 
     def now_sync(self) -> datetime:
         """`now`, for `def` bodies."""

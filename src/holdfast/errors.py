@@ -11,6 +11,8 @@ pickles, and says what to do. Each derives also from the builtin that people alr
     │   ├── TaskTimedOut                   (TimeoutError)
     │   ├── OutcomeUnknown                 on_crash="fail": it began, and nobody knows how it ended
     │   ├── CrashLoop                      it crashed its process too often, without progress
+    │   ├── UndoMissing                    (ImportError) the task of a recorded undo is not found here
+    │   ├── RollbackIncomplete             not everything could be undone
     │   └── RemoteFailure                  a recorded exception whose type can't be rebuilt here
     ├── FileChanged                        (RuntimeError) a file that was to be saved changed while it was read
     ├── RunError                           a run can't be had, or ended early
@@ -130,6 +132,27 @@ class CrashLoop(TaskError):
     crashes: int
 
 
+class UndoMissing(TaskError, ImportError):
+    """A rollback has to run an undo whose task is neither defined in this process nor found by importing it."""
+
+    template = (
+        "the undo {task} is not found by importing {function}; define it at the top of a module that can be imported here, "
+        "then roll back again"
+    )
+    task: str
+    function: str
+
+
+class RollbackIncomplete(TaskError):
+    """A rollback ended, and `remains` lists what it could not undo."""
+
+    template = "{task} is not wholly rolled back; what remains: {listed}. See to it, then call Store.rollback({run_name!r}) again"
+    task: str
+    run_name: str
+    listed: str
+    remains: tuple[str, ...]
+
+
 class RemoteFailure(TaskError):
     """A recorded exception whose type can't be rebuilt here: its type name, message and traceback as text."""
 
@@ -195,9 +218,10 @@ class RunFenced(RunError):
 
 
 class RunRolledBack(RunError):
-    """The run was rolled back, and can't go on."""
+    """The run, or the action of it that is asked for, was rolled back, and can't go on. How it had failed, if it did, is the cause."""
 
-    template = "run {run_name!r} was rolled back; take another run_name, or resume='restart'"
+    template = "{task} in run {run_name!r} was rolled back; take another run_name, or resume='restart'"
+    task: str
 
 
 class InputsChanged(RunError, ValueError):

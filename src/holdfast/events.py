@@ -108,8 +108,9 @@ class ActionEnded(Event, kw_only=True):
 class UndoRegistered(Event, kw_only=True):
     """From now on a rollback of this action runs the undo `name`: a call of `task`, which is imported as `function`.
 
-    `value` holds its arguments by name, encoded; `blob` names them where they are large. One and the same undo may be registered by
-    several attempts, and counts once. `when_completed`: only if this attempt ends COMPLETED.
+    `value` holds its arguments by name, encoded; `blob` names them where they are large; `context` is the custom context around it. One
+    and the same undo may be registered by several attempts, and counts once. `when_completed`: only if this attempt ends COMPLETED; then
+    it may take the result, too.
     """
 
     kind: ClassVar[str] = "undo_registered"
@@ -119,6 +120,7 @@ class UndoRegistered(Event, kw_only=True):
     function: str
     value: Any = None
     blob: str = ""
+    context: Mapping[str, str] = {}
     when_completed: bool = False
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
+from weakref import WeakValueDictionary
 
 from holdfast.codec import Codec, codec_for
 from holdfast.errors import InvalidTask
@@ -62,7 +63,7 @@ class Definition:
     `annotation` gives the return annotation; it is asked when a codec is first needed, since what it names may be defined later.
     """
 
-    __slots__ = ("_codec", "annotation", "bound_cells", "fn", "home", "is_async", "policy", "signature")
+    __slots__ = ("__weakref__", "_codec", "annotation", "bound_cells", "fn", "home", "is_async", "policy", "signature")
 
     annotation: Callable[[], Any]
     bound_cells: bool
@@ -104,6 +105,29 @@ class Definition:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _definition_at, (*self.home, self.policy)
+
+
+_known: WeakValueDictionary[str, Definition] = WeakValueDictionary()
+
+
+def make_known(definition: Definition) -> None:
+    """Have a task found by its name, for as long as it is there. Of two with one name the later one is."""
+    _known[definition.policy.name] = definition
+
+
+def find_definition(task: str, function: str) -> Definition | None:
+    """The task of this name that is defined in this process, or that importing `function` (`module:qualname`) defines; else None.
+
+    Raises: what importing its module raises.
+    """
+    module, _, qualname = function.partition(":")
+    if (found := _known.get(task)) is not None:
+        return found
+    imported: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        imported = getattr(imported, part, None)
+    definition = getattr(imported, "definition", None)
+    return definition if isinstance(definition, Definition) and definition.policy.name == task else _known.get(task)
 
 
 def _definition_at(module: str, qualname: str, policy: Policy) -> Definition:

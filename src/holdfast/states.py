@@ -65,13 +65,17 @@ class Attempt:
 
 
 class Undo:
-    """A registered undo: a call, recorded by name and arguments. It runs as an action of the same name, in a rollback of `action`."""
+    """A registered undo: a call, recorded by name and arguments. It runs as an action of the same name, in a rollback of `action`.
 
-    __slots__ = ("action", "attempt", "blob", "function", "is_due", "name", "task", "value")
+    `value` and `blob` are its arguments, encoded, and `result` what the action returned whose completion it undoes.
+    """
+
+    __slots__ = ("action", "attempt", "blob", "context", "function", "is_due", "name", "result", "task", "value")
 
     action: str
     attempt: int
     blob: str
+    context: Mapping[str, str]
     function: str
     is_due: bool
     name: str
@@ -85,6 +89,8 @@ class Undo:
         self.function = event.function
         self.value = event.value
         self.blob = event.blob
+        self.context = event.context
+        self.result: tuple[Any, str] = (None, "")
         self.is_due = not event.when_completed  # else once its attempt COMPLETED
 
 
@@ -327,9 +333,9 @@ class Fold:
         if record is None or record.has_live_attempt:
             return
         record.status = event.then
-        if event.then not in _UNDOING:
+        if event.error is not None or event.then not in _UNDOING:
             record.error = event.error
-        elif event.then is Status.ROLLING_BACK:
+        if event.then is Status.ROLLING_BACK:
             record.noted().is_undone = True
         if event.then is not Status.STOPPED:
             record.next_at = None
@@ -344,7 +350,8 @@ class Fold:
         if event.status is Status.COMPLETED:
             for name in notes.undos:
                 undo = self.undos[name]
-                undo.is_due = undo.is_due or undo.attempt == event.number
+                if undo.attempt == event.number and not undo.is_due:
+                    undo.is_due, undo.result = True, (event.value, event.blob)
         if notes.topic:
             notes.topic = ""
             self._await_input(record, -1)
@@ -376,29 +383,30 @@ class Fold:
 
         What undos themselves registered is left out, as are those that are done.
         """
-        is_below: dict[str, bool] = {"": False, top: True}
-        return [
-            undo
-            for undo in reversed(self.undos.values())
-            if undo.is_due and not self.is_done(undo) and self._is_below(undo.action, is_below)
-        ]  # fmt: skip
+        is_below = self.subtree(top)
+        return [undo for undo in reversed(self.undos.values()) if undo.is_due and not self.is_done(undo) and is_below(undo.action)]
 
-    def _is_below(self, name: str, known: dict[str, bool]) -> bool:
-        path = []
-        while name not in known:
-            path.append(name)
-            name = "" if name in self.undos or name not in self.actions else self.actions[name].parent
-        for passed in path:
-            known[passed] = known[name]
-        return known[name]
+    def subtree(self, top: str) -> Callable[[str], bool]:
+        """Tells of an action whether it is `top` or below it, leaving out undos and what they asked for."""
+        known = {"": False, top: True}
+
+        def is_below(name: str) -> bool:
+            path = []
+            while name not in known:
+                path.append(name)
+                name = "" if name in self.undos or name not in self.actions else self.actions[name].parent
+            for passed in path:
+                known[passed] = known[name]
+            return known[name]
+
+        return is_below
 
     def _undo_registered(self, event: UndoRegistered) -> None:
         record = self.actions.get(event.action)
         if record is None:
             return
         known = self.undos.pop(event.name, None)
-        undo = self.undos[event.name] = Undo(event)
-        undo.is_due = undo.is_due or (known is not None and known.is_due)
+        self.undos[event.name] = Undo(event)
         if known is None:
             record.noted().undos = (*record.noted().undos, event.name)
 

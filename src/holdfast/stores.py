@@ -18,8 +18,9 @@ from holdfast.journals.owning import take_over
 from holdfast.journals.reading import Read, read_journal
 from holdfast.journals.writing import GROUP_BYTES, Flush
 from holdfast.retries import Seconds, to_seconds
-from holdfast.runs.asked import Asked, newest_incarnation, read_asked
+from holdfast.runs.asked import Asked, Options, newest_incarnation, read_asked
 from holdfast.runs.controls import send_control
+from holdfast.runs.opening import open_to_undo
 from holdfast.runs.presence import LEASE_SECONDS, approach, is_known_gone, owner_of
 from holdfast.states import Fold
 from holdfast.status import CANCELABLE_STATES, Status
@@ -164,6 +165,23 @@ class Store:
             with contextlib.suppress(RunBusy):  # it is at work, so it reads what was left for it
                 await self._cancel_here(incarnation, asked, read)
 
+    async def rollback(self, run_name: str) -> None:
+        """Undo what the run did: every undo that its actions registered, newest first, each at least once.
+
+        The run is taken over for that, in this process: undos are tasks, found by the names under which their modules import them. Killed
+        at any point, it goes on when this is called again, or the run's own line is run. It ends ROLLED_BACK, and can't go on. A run that
+        is rolled back already is left as it is.
+
+        Raises:
+            RollbackIncomplete: Some undos gave up, or could not be run: the run is FAILED, and this lists what remains. Call it again.
+            RunBusy: A live owner is at work on the run.
+            RunNotFound, RunFenced, RunStopped, StoreError: As for `run`.
+        """
+        incarnation, asked = await self._find(run_name)
+        run = await open_to_undo(incarnation, asked, self.folder, Options(flush=self.flush, lease=self.lease))
+        if run is not None:
+            await run.drive()
+
     def check_sync(self) -> None:
         """`check`, for sync code."""
         _blocking("check", self.check())
@@ -179,6 +197,10 @@ class Store:
     def state_sync(self, run_name: str) -> RunState:
         """`state`, for sync code."""
         return _blocking("state", self.state(run_name))
+
+    def rollback_sync(self, run_name: str) -> None:
+        """`rollback`, for sync code."""
+        _blocking("rollback", self.rollback(run_name))
 
     def stop_sync(self, run_name: str) -> None:
         """`stop`, for sync code."""

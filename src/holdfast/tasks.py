@@ -19,12 +19,13 @@ import anyio
 
 from holdfast.actions.asking import ask
 from holdfast.actions.scopes import Scope
+from holdfast.actions.undos import RESULT
 from holdfast.bridge import portal_loop, running_loop, wait_for_loop
 from holdfast.contexts import Context, link_of
 from holdfast.deferred import Deferred
 from holdfast.errors import BlockingCall, InvalidCall, InvalidOption, InvalidTask, NoLoop
 from holdfast.identity import Signature, task_name
-from holdfast.orders import Definition, Order, Policy, keys_of, with_policy
+from holdfast.orders import Definition, Order, Policy, keys_of, make_known, with_policy
 from holdfast.retention import Retention
 from holdfast.retries import Rate, Retry, Seconds, Timeout
 from holdfast.runs.ephemeral import ephemeral
@@ -50,6 +51,7 @@ class TaskOptions(TypedDict, total=False):
     concurrency: int | Rate | None
     codec: Literal["auto", "pickle"]
     keep: int | Retention
+    rollback: Task[..., Any] | None
     on_crash: Literal["rerun", "fail"]
 
 
@@ -157,6 +159,11 @@ class Task(Generic[P, R_co]):
         self._bound = bound
 
     @property
+    def bound(self) -> tuple[Any, ...]:
+        """The object that it is a method of, if it is one's."""
+        return self._bound
+
+    @property
     def name(self) -> str:
         """The name that is part of its actions' identity."""
         return self.definition.policy.name
@@ -186,6 +193,7 @@ class Task(Generic[P, R_co]):
         Raises: InvalidOption.
         """
         policy = _policy(self.definition.policy, cast("dict[str, Any]", options))
+        _check_undo(self.definition.signature, policy)
         return type(self)(self.definition.with_policy(policy), self._bound)
 
     def _block(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R_co:
@@ -296,6 +304,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         concurrency: How many of its attempts run at once in a run, or a `Rate`.
         codec: How results are recorded; "pickle" only where a type can't be recorded otherwise and the store is trusted.
         keep: How many checkpoint generations are kept.
+        rollback: The task that undoes what this one did, once it COMPLETED. It is called by the names of its parameters: with the
+            arguments that the task got under these names, and as `result` with what it returned.
         on_crash: With "fail", an attempt whose outcome is unknown is never followed by another.
 
     Raises:
@@ -321,7 +331,27 @@ def _make(options: dict[str, Any], fn: Any) -> Any:
         annotation=functools.partial(_return_annotation, fn),
         bound_cells=bool(closes),
     )
+    _check_undo(definition.signature, definition.policy)
+    make_known(definition)
     return (AsyncTask if is_async else SyncTask)(definition)
+
+
+def _check_undo(signature: Signature, policy: Policy) -> None:
+    """Raises: InvalidOption, where the undo can't be called with what is known when it has to run."""
+    undo = policy.rollback
+    if undo is None:
+        return
+    known = {*signature.names, RESULT}
+    for parameter in inspect.signature(undo.fn).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            reason = f"its parameter {parameter} takes anything; name what it needs"
+        elif parameter.name == RESULT and RESULT in signature.names:
+            reason = f"{RESULT} would be both an argument of the task and what it returns; rename the task's parameter"
+        elif parameter.name not in known and parameter.default is parameter.empty:
+            reason = f"its parameter {parameter.name} is none of the task's ({', '.join(signature.names)}), nor {RESULT!r}"
+        else:
+            continue
+        raise InvalidOption(option="rollback", value=undo.policy.name, reason=reason)
 
 
 def _return_annotation(fn: Callable[..., Any]) -> Any:
@@ -411,6 +441,14 @@ def _context_keys(value: Any) -> dict[str, Any]:
     return {"context_keys": keys_of(names)}
 
 
+def _rollback(value: Any) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Task):
+        raise InvalidOption(option="rollback", value=value, reason="it takes a task, which undoes what this one did")
+    if value is not None and value.bound:
+        raise InvalidOption(option="rollback", value=value, reason="give the method of the class, not that of an object")
+    return {"rollback": value.definition if value is not None else None}
+
+
 def _concurrency(value: Any) -> dict[str, Any]:
     if value is not None and not isinstance(value, Rate) and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise InvalidOption(option="concurrency", value=value, reason="it takes a whole number from 1 up, or a Rate")
@@ -427,5 +465,6 @@ _OPTIONS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "concurrency": _concurrency,
     "codec": _one_of("codec", "auto", "pickle"),
     "keep": lambda value: {"keep": Retention.of(value)},
+    "rollback": _rollback,
     "on_crash": _one_of("on_crash", "rerun", "fail"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from holdfast.actions.decisions import ANEW, Asked, Replay, asked
+from holdfast.actions.decisions import ANEW, Asked, Replay, Undone, asked
 from holdfast.actions.performing import Action
 from holdfast.actions.places import Place, key_of, place_of
 from holdfast.actions.recorded import BUILTIN
@@ -21,6 +21,7 @@ from holdfast.errors import (
     ContextChanged,
     DoubtfulReuse,
     RunCancelled,
+    RunRolledBack,
     RunStopped,
 )
 from holdfast.events import CheckpointsSetAside, Replayed
@@ -83,7 +84,7 @@ def _noted_place(scope: Scope, order: Order, context: Context) -> Place:
 
 
 def _on_record(scope: Scope, order: Order, place: Place) -> tuple[Record | None, Asked]:
-    """What is known of the action, and what asking for it means now. Raises: AmbiguousKey."""
+    """What is known of the action, and what asking for it means now. Raises: AmbiguousKey, RunRolledBack."""
     runtime, policy = scope.runtime, order.definition.policy
     assert runtime.state is not None
     record = runtime.state.actions.get(place.name)
@@ -92,7 +93,17 @@ def _on_record(scope: Scope, order: Order, place: Place) -> tuple[Record | None,
         return None, ANEW
     if record.inputs and place.inputs and record.inputs != place.inputs:
         raise AmbiguousKey(task=policy.name, key=key_of(policy, order) or "")
-    return record, asked(record, scope.present_try, policy)
+    decision = asked(record, scope.present_try, policy)
+    if isinstance(decision, Undone):
+        raise rolled_back_error(runtime.run_name, record)
+    return record, decision
+
+
+def rolled_back_error(run_name: str, record: Record) -> RunRolledBack:
+    """What whoever asks for an action gets that was rolled back; how it had failed is the cause."""
+    error = RunRolledBack(run_name=run_name, task=record.task)
+    error.__cause__ = decode_error(record.error) if record.error is not None else None
+    return error
 
 
 def stopped_error(runtime: Runtime) -> RunStopped | RunCancelled:

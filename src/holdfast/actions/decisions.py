@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeAlias
 
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
@@ -33,13 +34,21 @@ class Replay(Frozen):
     """The recorded outcome is the answer."""
 
 
+class Undo(Frozen):
+    """A rollback of it was begun, and goes on."""
+
+
+class Undone(Frozen):
+    """It was rolled back, and nothing follows."""
+
+
 class Refuse(Frozen):
     """It fails without another attempt."""
 
     error: TaskError
 
 
-Asked: TypeAlias = Anew | GoOn | Replay | Refuse
+Asked: TypeAlias = Anew | GoOn | Replay | Undo | Undone | Refuse
 
 
 def asked(record: Record | None, parent_try: int | None, policy: Policy) -> Asked:
@@ -54,6 +63,10 @@ def asked(record: Record | None, parent_try: int | None, policy: Policy) -> Aske
         return ANEW
     if record.status is Status.COMPLETED:
         return Replay() if record.version == policy.version else Anew()
+    if record.status is Status.ROLLING_BACK:
+        return Undo()
+    if record.status is Status.ROLLED_BACK:  # its failure has been seen by the parent's present try, and is seen again
+        return Replay() if record.error is not None and parent_try is not None and record.failed_in == parent_try else Undone()
     ended_as = record.attempt.status if record.attempt is not None else None
     is_unknown = ended_as in _UNKNOWN_ENDS or (record.attempt is not None and record.attempt.unknown)
     if policy.on_crash == "fail" and is_unknown:
@@ -111,6 +124,13 @@ def conclude_timeout(what: str, error: TaskTimedOut, policy: Policy, failures: i
         return Conclusion(Status.TIMED_OUT, Status.TIMED_OUT, error, abandoned=abandoned)
     concluded = _failed(Status.TIMED_OUT, Status.TIMED_OUT, error, policy, failures, jitter)
     return Conclusion(concluded.status, concluded.then, error, concluded.delay, concluded.final, abandoned)
+
+
+def undoing(conclusion: Conclusion, policy: Policy, has_undos: bool) -> Conclusion:
+    """What a failure for good means where the task rolls back: its subtree is undone before it ends."""
+    if not policy.rolls_back or not has_undos or conclusion.then not in _FAILURES:
+        return conclusion
+    return replace(conclusion, then=Status.ROLLING_BACK)
 
 
 def _failed(status: Status, given_up: Status, error: Exception, policy: Policy, failures: int, jitter: float) -> Conclusion:

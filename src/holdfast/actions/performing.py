@@ -10,19 +10,20 @@ import asyncio
 import random
 from collections.abc import Awaitable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
-from holdfast.actions.decisions import Anew, Asked, Conclusion, GoOn, Refuse, conclude, conclude_timeout
+from holdfast.actions.decisions import Anew, Asked, Conclusion, GoOn, Refuse, Undo, conclude, conclude_timeout, undoing
 from holdfast.actions.endings import count_cancels, encode_failure, ended, given, hangs_on_the_stop, is_done, orphans, plain
 from holdfast.actions.places import Place
-from holdfast.actions.runtime import Runtime, StopRequest
+from holdfast.actions.runtime import Registered, Runtime, StopRequest
 from holdfast.actions.scopes import UNSAVED, Generation3, Saves, Scope
-from holdfast.actions.values import encode_result
+from holdfast.actions.undos import Completion
+from holdfast.actions.values import keep
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
 from holdfast.blobs import Naming
 from holdfast.checkpoints import newest_generation, newest_of_version
 from holdfast.clocks import clock
-from holdfast.codec import Codec, encode_error
+from holdfast.codec import Codec, decode_error, encode_error
 from holdfast.contexts import Context
 from holdfast.errors import (
     HoldfastWarning,
@@ -30,8 +31,9 @@ from holdfast.errors import (
     LeftRunning,
     StoreError,
     TaskTimedOut,
+    UnrecordableResult,
 )
-from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, AttemptStarted, Continued
+from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, AttemptStarted, Continued, UndoRegistered
 from holdfast.limits import Slot
 from holdfast.orders import ActionID, Capsule, Order, Policy
 from holdfast.states import Record
@@ -43,9 +45,12 @@ _FOR_EVER = nullcontext()
 class Action:
     """One asking of an action: its attempts up to an outcome."""
 
+    is_undo: ClassVar[bool] = False
+    """An undo's start is durable before its body begins."""
+
     __slots__ = (
-        "_asked_at", "_codec", "_concluded", "_decision", "_failures", "_given_up", "_id", "_present_try", "_record", "_saves", "_scope",
-        "_waits", "context", "name", "order", "parent", "place", "runtime", "task",
+        "_asked_at", "_codec", "_completion", "_concluded", "_decision", "_failures", "_given_up", "_id", "_present_try", "_record",
+        "_saves", "_scope", "_waits", "context", "name", "order", "parent", "place", "runtime", "task",
     )  # fmt: skip
 
     context: Context
@@ -78,6 +83,7 @@ class Action:
         self._record = record
         self._decision = decision
         self._scope: Scope | None = None
+        self._completion: Completion | None = None
         self._concluded = False
         self._given_up = False
         self._waits = False
@@ -149,6 +155,8 @@ class Action:
                     if slot is not None:
                         slot.pause()
                 outcome, conclusion = await self._conclude(scope, outcome, timeout)
+                if conclusion.then is Status.ROLLING_BACK:
+                    raise await self._roll_back(scope, conclusion.error)
                 if conclusion.then is not Status.RETRYING or self._given_up:
                     return given(outcome, conclusion, is_durable=self.runtime.durable)
                 if count_cancels() > cancels:  # while the attempt wound up, or by a body that made another error of it
@@ -175,11 +183,17 @@ class Action:
             if place.get(self.name) is self:
                 del place[self.name]
 
+    async def _roll_back(self, scope: Scope, error: BaseException | None) -> BaseException:
+        """Undo what was done below this action, and return what its caller gets. `error` is how it failed, if it did."""
+        return await self.runtime.roll_back(self.runtime, scope.identify(), self.policy.name, scope, error)
+
     # from asked to started
 
     async def _begin_again(self, record: Record) -> tuple[int, float | None]:
         """Note the asking of an action on record, and return the next attempt's number and when it may start."""
         decision = self._decision
+        if isinstance(decision, Undo):
+            raise await self._roll_back(self._scope_of(record.number), decode_error(record.error) if record.error is not None else None)
         if isinstance(decision, Refuse) and not await self._was_fruitful(decision):
             await self._refuse(decision)
         self._waits = not isinstance(decision, Anew)
@@ -291,7 +305,7 @@ class Action:
     def _needs_no_watch(self) -> bool:
         """Whether nothing but its body ends an attempt, and nothing has to be durable before it begins."""
         policy = self.policy
-        if policy.on_crash == "fail" or (self.parent is None and self.runtime.durable):
+        if policy.on_crash == "fail" or policy.rollback is not None or self.is_undo or (self.parent is None and self.runtime.durable):
             return False
         return policy.timeout.attempt is None and policy.timeout.total is None
 
@@ -308,11 +322,15 @@ class Action:
 
     async def _attempt(self, scope: Scope, capsule: Capsule) -> tuple[Outcome, str]:
         """Run one attempt to its end, children included. The second part names the timeout that passed, or is empty."""
-        if self.policy.on_crash == "fail" or self.parent is None:  # the root's, so that a loop of crashes is seen, whatever crashes
-            try:
+        try:
+            if self.policy.rollback is not None:
+                self._completion = Completion(self.policy.rollback, self.order, self.context)
+            if self.policy.on_crash == "fail" or self.is_undo or self.parent is None:  # the root's, so that any loop of crashes is seen
                 await self.runtime.barrier()
-            except asyncio.CancelledError as cause:
-                return Ended(cause), ""
+        except asyncio.CancelledError as cause:
+            return Ended(cause), ""
+        except UnrecordableResult as error:
+            return Error(error), ""
         left, attempt = self._total_left(), self.policy.timeout.attempt
         if left is None and attempt is None:
             return await self._body(scope, capsule), ""
@@ -349,7 +367,7 @@ class Action:
     async def _settled(self, scope: Scope, outcome: Outcome) -> Outcome:
         """See to what the body leaves behind."""
         if isinstance(outcome, Abandoned):
-            scope.abandoned = True
+            scope.abandon()
         if isinstance(outcome, Value):
             outcome = await self._after_return(scope, outcome)
         if not isinstance(outcome, Value):
@@ -415,7 +433,7 @@ class Action:
             task.cancel()
             await ended(task, self.runtime)
         if not task.done():
-            scope.abandoned = True
+            scope.abandon()
             await self._end_children(scope)
             return Abandoned(cause), passed
         outcome = task.result()
@@ -436,11 +454,14 @@ class Action:
             await self._discard(scope)
             raise self.runtime.lost
         value: tuple[Any, str] = (None, "")
+        undo: UndoRegistered | None = None
         if self.runtime.stop is not None and hangs_on_the_stop(scope, outcome):
             outcome, timeout = Ended(asyncio.CancelledError()), ""
         if isinstance(outcome, Value) and naming is not None:
             try:
-                value = await encode_result(naming, self._codec, outcome.value)
+                value = await keep(naming, self._codec.encode(outcome.value))
+                if self._completion is not None:
+                    undo = await self._completion.event(scope, naming)
             except StoreError as error:  # no failure of the task: what is not on record runs again when the store takes it
                 await self._discard(scope)
                 self.runtime.give_up(error)
@@ -450,20 +471,34 @@ class Action:
             except asyncio.CancelledError as cause:
                 outcome = Ended(cause)
         try:
-            conclusion = self._conclusion(scope, outcome, timeout)
+            conclusion = undoing(self._conclusion(scope, outcome, timeout), self.policy, self._has_undos())
         except InvalidOption as error:  # a `retry_on` that raised
             outcome, conclusion = Error(error), Conclusion(Status.FAILED, Status.FAILED, error)
         try:
             if self.runtime.durable and not self._concluded:
                 try:
+                    if undo is not None and conclusion.status is Status.COMPLETED:
+                        self.runtime.append(undo)
                     self._append_end(scope, conclusion, value)
                 except HoldfastWarning as warning:  # whoever makes warnings errors means it
                     outcome, conclusion = Error(warning), Conclusion(Status.FAILED, Status.FAILED, warning)
                     self._append_end(scope, conclusion, (None, ""))
                 await self.runtime.barrier()
+            elif self._completion is not None and isinstance(outcome, Value):
+                self.runtime.undos.append(Registered(scope, self._completion.order(outcome.value), self.context))
         finally:
             await self._discard(scope)
         return outcome, conclusion
+
+    def _has_undos(self) -> bool:
+        """Whether a rollback of this action would have something to see to."""
+        runtime, state = self.runtime, self.runtime.state
+        if not self.policy.rolls_back:
+            return False
+        if state is None:
+            return bool(runtime.undos or runtime.strays)
+        is_below = state.subtree(self.name)
+        return bool(state.undos_below(self.name)) or any(is_below(stray.identify().name) for stray in runtime.strays if not stray.is_over)
 
     def _conclusion(self, scope: Scope, outcome: Outcome, timeout: str) -> Conclusion:
         """Raises: InvalidOption."""
@@ -520,7 +555,7 @@ class Action:
         self._given_up, scope = True, self._scope
         if scope is None or self._concluded or self.runtime.lost is not None:
             return
-        scope.abandoned = True
+        scope.abandon()
         for child in list(scope.children.values()):
             child.abandon(status)
         self._concluded, self._waits = True, False

@@ -19,7 +19,7 @@ from holdfast.frozen import Frozen
 from holdfast.identity import source_digest
 from holdfast.journals.writing import Journal
 from holdfast.limits import Limit, Slot
-from holdfast.orders import Definition, Order
+from holdfast.orders import ActionID, Definition, Order
 from holdfast.states import Fold
 from holdfast.status import Status
 
@@ -30,6 +30,26 @@ class StopRequest(Frozen):
     status: Status
     reason: str
     cause: BaseException | None = None
+
+
+class Registered(Frozen):
+    """An undo of a run that keeps nothing: by which attempt it was registered, and the call."""
+
+    attempt: Any
+    order: Order
+    context: Context
+
+
+class Stray(Protocol):
+    """An attempt that was abandoned."""
+
+    number: int
+    is_over: bool
+
+    @property
+    def task_name(self) -> str: ...
+
+    def identify(self) -> ActionID: ...
 
 
 class Underway(Protocol):
@@ -49,6 +69,10 @@ Ask: TypeAlias = Callable[[Any, Order, Context, object], Coroutine[Any, Any, Any
 """How a body asks for an action: scope, order, context node, and the coroutine that is being awaited. It stands above the runtime."""
 
 
+RollBack: TypeAlias = Callable[[Any, ActionID, str, object, BaseException | None], Coroutine[Any, Any, BaseException]]
+"""How an action is undone: runtime, its id, its task's name, its attempt, how it failed. It stands above the runtime, too."""
+
+
 class Runtime:
     """One run, as its actions need it. An ephemeral run has neither journal nor state."""
 
@@ -61,6 +85,7 @@ class Runtime:
         run_id: str,
         engine: Engine,
         ask: Ask,
+        roll_back: RollBack,
         started_at: float,
         grace: float,
         journal: Journal | None = None,
@@ -75,6 +100,7 @@ class Runtime:
         self.run_id = run_id
         self.engine = engine
         self.ask = ask
+        self.roll_back = roll_back
         self.started_at = started_at
         self.grace = grace
         self.journal = journal
@@ -91,6 +117,8 @@ class Runtime:
         self.tell: Callable[[Event], None] | None = None
         self.on_request: Callable[[StopRequest], None] | None = None
         self.live: dict[str, Underway] = {}
+        self.undos: list[Registered] = []
+        self.strays: list[Stray] = []
         self._definitions: dict[str, Definition] = {}
         self._limits: dict[str, Limit] = {}
         self._context_changed: set[str] = set()
@@ -161,6 +189,10 @@ class Runtime:
         """Warn, and keep the warning as an event."""
         self.append(Warned(action=action, at=clock().now(), category=category.__name__, text=text))
         warnings.warn(text, category, stacklevel=2)
+
+    def note_stray(self, attempt: Stray) -> None:
+        """Remember an abandoned attempt for as long as its body may act."""
+        self.strays = [*(stray for stray in self.strays if not stray.is_over), attempt]
 
     def define(self, definition: Definition) -> None:
         """Meet a task. Raises: DuplicateTask."""

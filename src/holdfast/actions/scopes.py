@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from holdfast.actions.recorded import recorded_call
 from holdfast.actions.runtime import Runtime, Underway
+from holdfast.actions.undos import register
 from holdfast.checkpoints import Checkpoint, Generation
 from holdfast.clocks import clock
 from holdfast.contexts import DEFAULT_TOTAL, Context
@@ -59,13 +60,14 @@ class Scope:
 
     __slots__ = (
         "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "asked", "bars", "capsule", "children",
-        "doubted_at", "ended", "identified", "keys", "loaded", "loop", "number", "order", "parent", "present_try", "replayed", "runtime",
-        "saves", "slot", "undelivered", "undoubted", "unstarted", "was_refused",
+        "doubted_at", "ended", "identified", "is_over", "keys", "loaded", "loop", "number", "order", "parent", "present_try", "replayed",
+        "runtime", "saves", "slot", "undelivered", "undoubted", "unstarted", "was_refused",
     )  # fmt: skip
 
     abandoned: bool
     ended: bool
     identified: int
+    is_over: bool
     number: int
     order: Order
     parent: Scope | None
@@ -90,6 +92,7 @@ class Scope:
         self.capsule: Capsule | None = None
         self.ended = False
         self.abandoned = False
+        self.is_over = False
         self.unstarted = 0
         self.was_refused = False
         self.identified = 0
@@ -173,6 +176,16 @@ class Scope:
         self.check(f"ctx().{what}")
         order = Order(recorded_call(what, fn, in_thread=in_thread), (), {})
         return self.runtime.ask(self, order, Context.current(), None)
+
+    def on_rollback(self, order: Order) -> Coroutine[Any, Any, None]:
+        return register(self, order, Context.current())
+
+    def abandon(self) -> None:
+        """Let nothing count that the body still does, and remember that it may."""
+        if not self.abandoned:
+            self.abandoned = True
+            if not self.is_over:
+                self.runtime.note_stray(self)
 
     def advance(self, name: str, step: float, total: float | None) -> Bar:
         bars = self.bars = self.bars if self.bars is not None else {}

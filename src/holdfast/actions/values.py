@@ -1,17 +1,19 @@
-"""Results as they go into the journal and come back: inline, or as blobs where they are large."""
+"""Values as they go into the journal and come back: inline, or as blobs where they are large."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from holdfast.blobs import Blobs, Naming
-from holdfast.codec import INLINE_LIMIT, Codec, from_json, parts_alone, parts_of, to_json, with_parts
+from holdfast.codec import INLINE_LIMIT, Codec, Encoded, from_json, parts_alone, parts_of, to_json, with_parts
 from holdfast.states import Record
 
+_NO_PARTS: Mapping[str, bytes] = {}
 
-async def encode_result(naming: Naming, codec: Codec, value: Any) -> tuple[Any, str]:
-    """Return a result as it goes into the event: the encoded value, or its parts alone and the name of its blob."""
-    encoded = codec.encode(value)
+
+async def keep(naming: Naming, encoded: Encoded) -> tuple[Any, str]:
+    """Return a value as it goes into an event: encoded, or its parts alone and the name of its blob."""
     tree = encoded.tree
     if encoded.parts:
         tree = with_parts(tree, await naming.put_all(encoded.parts))
@@ -23,11 +25,14 @@ async def encode_result(naming: Naming, codec: Codec, value: Any) -> tuple[Any, 
     return parts_alone(parts_of(tree)), await naming.put(data)
 
 
+async def kept(blobs: Blobs | None, value: Any, blob: str) -> tuple[Any, Mapping[str, bytes]]:
+    """The tree and the parts of what an event holds, for `Codec.decode`."""
+    if blobs is None or not (blob or isinstance(value, (dict, list))):
+        return value, _NO_PARTS
+    tree = from_json(await blobs.get(blob)) if blob else value
+    return tree, await blobs.get_all(parts_of(tree))
+
+
 async def read_value(blobs: Blobs | None, record: Record, codec: Codec) -> Any:
     """Decode a recorded result."""
-    tree = record.value
-    if blobs is None or not (record.blob or isinstance(tree, (dict, list))):
-        return codec.decode(tree, {})
-    if record.blob:
-        tree = from_json(await blobs.get(record.blob))
-    return codec.decode(tree, await blobs.get_all(parts_of(tree)))
+    return codec.decode(*await kept(blobs, record.value, record.blob))

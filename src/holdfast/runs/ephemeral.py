@@ -9,6 +9,7 @@ from holdfast.actions.asking import ask
 from holdfast.actions.decisions import ANEW
 from holdfast.actions.performing import Action
 from holdfast.actions.runtime import Runtime
+from holdfast.actions.undoing import roll_back
 from holdfast.clocks import clock
 from holdfast.contexts import Context
 from holdfast.engines.local import LocalEngine
@@ -23,6 +24,7 @@ async def ephemeral(order: Order, context: Context, call: object) -> Any:
         run_id=secrets.token_hex(8),
         engine=LocalEngine(),
         ask=ask,
+        roll_back=roll_back,
         started_at=clock().now(),
         grace=30.0,
     )

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from holdfast.actions.decisions import Replay, asked
+from holdfast.actions.asking import rolled_back_error
+from holdfast.actions.decisions import Replay, Undone, asked
 from holdfast.actions.places import digest_of, digests_of
 from holdfast.actions.values import read_value
 from holdfast.blobs import Blobs
@@ -32,6 +33,7 @@ from holdfast.folders.fencing import check_fence_once
 from holdfast.folders.protocol import Folder
 from holdfast.frozen import Frozen
 from holdfast.identity import action_name, check_name
+from holdfast.journals.frames import Header
 from holdfast.journals.owning import confirm, take_over
 from holdfast.journals.reading import Read, read_journal
 from holdfast.orders import Order
@@ -46,9 +48,9 @@ from holdfast.runs.asked import (
     slug_of,
 )
 from holdfast.runs.controls import send_control
-from holdfast.runs.owned import Run
+from holdfast.runs.owned import Root, Run
 from holdfast.runs.presence import approach
-from holdfast.states import Fold
+from holdfast.states import Fold, Record
 from holdfast.status import Status
 
 UNFINISHED_LOOKED_AT: Final = 20
@@ -66,8 +68,8 @@ class Finished(Frozen):
 async def open_run(order: Order, context: Context, store: Folder, options: Options) -> Run | Finished:
     """Find or begin the run, and become its owner.
 
-    Raises: RunExists, RunNotFound, RunBusy, RunFenced, InputsChanged, InvalidName, UnstableInput, UnrecordableResult, and what the
-        store raises.
+    Raises: RunExists, RunNotFound, RunBusy, RunFenced, RunRolledBack, InputsChanged, InvalidName, UnstableInput, UnrecordableResult, and
+        what the store raises.
     """
     definition = order.definition
     codec = definition.result_codec()
@@ -76,29 +78,21 @@ async def open_run(order: Order, context: Context, store: Folder, options: Optio
     asked_now = _asked(order, context, run_name, options)
     folder, known, is_new = await _find_or_begin(store, asked_now, options)
     read = await read_journal(folder) if not is_new else Read.nothing()
-    finished = await _finished(folder, store, known, read, order, codec)
+    finished = await _finished(store, known, _root_of(read, known), order, codec)
     if finished is not None and await confirm(folder, read, sync=options.sync):
         _log.info("run %r in %s: from record", run_name, store.url)
         return finished
     if not is_new:
         await _check_fence(store, options)  # not before: whoever may only read gets what is on record
-    presence = await approach(folder, run_name, read.newest, force=options.resume == "takeover", lease=options.lease)
-    try:
-        journal, read = await take_over(folder, run_name, read, sync=options.sync, flush=options.flush, begun=presence.begin)
-        run = Run(order, context, codec, known, folder, store, journal, read, presence, options)
-    except BaseException:
-        try:
-            await presence.end()
-        finally:
-            presence.drop()
-        raise
+    run, newest = await _own(Root(order, context, codec), known, folder, store, read, options)
     done = sum(record.status is Status.COMPLETED for record in run.state.actions.values())
     run.announce(store.url, is_new=is_new, recorded=done)
     try:
-        if folder.logs is None and options.resume == "takeover" and read.newest is not None:
-            await _tell_fenced(folder, run_name, read.newest.epoch, journal.epoch)
+        if folder.logs is None and options.resume == "takeover" and newest is not None:
+            await _tell_fenced(folder, run_name, newest.epoch, run.runtime.epoch)
         await run.adopt()
-        finished = await _finished(folder, store, known, read, order, codec)  # a fenced owner may have ended it a moment ago
+        record = run.state.actions.get(known.root)
+        finished = await _finished(store, known, record, order, codec)  # a fenced owner may have ended it a moment ago
     except BaseException:
         await run.close()
         raise
@@ -109,6 +103,46 @@ async def open_run(order: Order, context: Context, store: Folder, options: Optio
     hint = await _unfinished_hint(store, asked_now) if options.run_name is None else ""
     _log.info("run %r in %s: %s%s", run_name, store.url, "new" if is_new else f"continued, {done} actions on record", hint)
     return run
+
+
+async def open_to_undo(folder: Folder, known: Asked, store: Folder, options: Options) -> Run | None:
+    """Become the owner of a run, to roll it back. None, where it is rolled back already. Raises: RunBusy, RunFenced, StoreError."""
+    read = await read_journal(folder)
+    if _is_rolled_back(_root_of(read, known)):
+        return None
+    await _check_fence(store, options)
+    run, _ = await _own(None, known, folder, store, read, options)
+    try:
+        await run.adopt()
+        is_done = _is_rolled_back(run.state.actions.get(known.root))
+    except BaseException:
+        await run.close()
+        raise
+    if is_done:  # by an owner that ended a moment ago
+        await run.close()
+    return None if is_done else run
+
+
+def _root_of(read: Read, known: Asked) -> Record | None:
+    return Fold.of(read.events_naming(known.root)).actions.get(known.root)
+
+
+def _is_rolled_back(root: Record | None) -> bool:
+    return root is not None and root.status is Status.ROLLED_BACK
+
+
+async def _own(root: Root | None, known: Asked, folder: Folder, store: Folder, read: Read, options: Options) -> tuple[Run, Header | None]:
+    """Take the run over. Returns also who owned it before. Raises: RunBusy, RunFenced, StoreError."""
+    presence = await approach(folder, known.run_name, read.newest, force=options.resume == "takeover", lease=options.lease)
+    try:
+        journal, read = await take_over(folder, known.run_name, read, sync=options.sync, flush=options.flush, begun=presence.begin)
+        return Run(root, known, folder, store, journal, read, presence, options), read.newest
+    except BaseException:
+        try:
+            await presence.end()
+        finally:
+            presence.drop()
+        raise
 
 
 async def _check_fence(store: Folder, options: Options) -> None:
@@ -133,7 +167,7 @@ async def _unfinished_hint(store: Folder, begun: Asked) -> str:
         try:
             incarnation = await newest_incarnation(store, name)
             known = await read_asked(incarnation)
-            return (known.task, known.inputs) == (begun.task, begun.inputs) and not await _is_completed(incarnation, known)
+            return (known.task, known.inputs) == (begun.task, begun.inputs) and not await _is_over(incarnation, known)
         except HoldfastError:
             return False  # what can't be read now is no hint
 
@@ -144,9 +178,9 @@ async def _unfinished_hint(store: Folder, begun: Asked) -> str:
     return f"; unfinished runs of the same call: {', '.join(unfinished)} (pass one as run_name to go on with it)"
 
 
-async def _is_completed(incarnation: Folder, known: Asked) -> bool:
-    record = Fold.of((await read_journal(incarnation)).events_naming(known.root)).actions.get(known.root)
-    return record is not None and record.status is Status.COMPLETED
+async def _is_over(incarnation: Folder, known: Asked) -> bool:
+    record = _root_of(await read_journal(incarnation), known)
+    return record is not None and record.status in (Status.COMPLETED, Status.ROLLED_BACK)
 
 
 def _asked(order: Order, context: Context, run_name: str, options: Options) -> Asked:
@@ -229,9 +263,14 @@ def _short(digest: str | None) -> str:
     return "none" if digest is None else f"digest {digest[:8]}"
 
 
-async def _finished(folder: Folder, store: Folder, known: Asked, read: Read, order: Order, codec: Codec) -> Finished | None:
-    """The root's result, where it is on record: without taking the run over, and without looking at the rest of it."""
-    record = Fold.of(read.events_naming(known.root)).actions.get(known.root)
-    if record is None or not isinstance(asked(record, None, order.definition.policy), Replay):
+async def _finished(store: Folder, known: Asked, record: Record | None, order: Order, codec: Codec) -> Finished | None:
+    """The root's result, where it is on record: without taking the run over, and without looking at the rest of it.
+
+    Raises: RunRolledBack.
+    """
+    decision = asked(record, None, order.definition.policy)
+    if isinstance(decision, Undone) and record is not None:
+        raise rolled_back_error(known.run_name, record)
+    if record is None or not isinstance(decision, Replay):
         return None
     return Finished(await read_value(Blobs(store, sync=True), record, codec))

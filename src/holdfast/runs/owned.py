@@ -13,12 +13,14 @@ from holdfast.actions.decisions import asked
 from holdfast.actions.performing import Action
 from holdfast.actions.places import Place
 from holdfast.actions.runtime import Runtime, StopRequest
+from holdfast.actions.undoing import roll_back, rolling_back
 from holdfast.blobs import Blobs
 from holdfast.clocks import clock
 from holdfast.codec import Codec, from_json
 from holdfast.contexts import Context
 from holdfast.engines.local import LocalEngine
 from holdfast.errors import (
+    RollbackIncomplete,
     RunCancelled,
     RunFenced,
     RunStopped,
@@ -26,9 +28,10 @@ from holdfast.errors import (
 )
 from holdfast.events import AttemptEnded, Event, RunOpened
 from holdfast.folders.protocol import Folder
+from holdfast.frozen import Frozen
 from holdfast.journals.reading import Read
 from holdfast.journals.writing import Journal
-from holdfast.orders import Order
+from holdfast.orders import ActionID, Order
 from holdfast.runs.asked import Asked, Options
 from holdfast.runs.controls import CONTROLS
 from holdfast.runs.presence import Presence
@@ -46,17 +49,23 @@ def hosts_run(loop: asyncio.AbstractEventLoop) -> bool:
     return _loops.get(loop, 0) > 0
 
 
+class Root(Frozen):
+    """The call that a run is of: what to do, where it was made, and how its result is recorded."""
+
+    order: Order
+    context: Context
+    codec: Codec
+
+
 class Run:
-    """A run that this process owns."""
+    """A run that this process owns. Without a root it is there to be rolled back."""
 
     state: Fold
     runtime: Runtime
 
     def __init__(
         self,
-        order: Order,
-        context: Context,
-        codec: Codec,
+        root: Root | None,
         known: Asked,
         folder: Folder,
         store: Folder,
@@ -77,6 +86,7 @@ class Run:
             run_id=known.run_id,
             engine=LocalEngine(),
             ask=ask,
+            roll_back=roll_back,
             started_at=known.created,
             grace=options.grace,
             journal=journal,
@@ -87,9 +97,7 @@ class Run:
             is_resumed=bool(self.state.actions),
             raw_data_base=options.raw_data_path,
         )
-        self._order = order
-        self._context = context
-        self._codec = codec
+        self._root = root
         self._journal = journal
         self._presence = presence
         self._telling = Telling(options.observers)
@@ -174,18 +182,33 @@ class Run:
             _loops[loop] -= 1
 
     def _begin(self) -> None:
-        policy = self._order.definition.policy
-        record = self.state.actions.get(self.known.root)
-        place = Place(self.known.root, self.known.root, 0, 0, "", "")
-        base = Context(
-            raw_data_path=self._context.raw_data_path, custom_context=dict(self.known.context) or self._context.custom_context
-        )  # fmt: skip
-        decision = asked(record, None, policy)
-        self.runtime.meet(self._order.definition, self.known.root)
-        action = Action(self.runtime, None, self._order, base, self._codec, place, record, decision)
-        action.task = self._main = asyncio.create_task(action.perform(), name=f"holdfast run {self.known.run_name}")
+        action = self._action(self._root) if self._root is not None else None
+        work = action.perform() if action is not None else self._roll_back()
+        self._main = asyncio.create_task(work, name=f"holdfast run {self.known.run_name}")
+        if action is not None:
+            action.task = self._main
         self._main.add_done_callback(lambda _: self._end())
         self._watch = asyncio.create_task(self._watch_inbox())
+
+    def _action(self, root: Root) -> Action:
+        name, definition = self.known.root, root.order.definition
+        record = self.state.actions.get(name)
+        base = Context(
+            raw_data_path=root.context.raw_data_path, custom_context=dict(self.known.context) or root.context.custom_context
+        )  # fmt: skip
+        decision = asked(record, None, definition.policy)
+        self.runtime.meet(definition, name)
+        return Action(self.runtime, None, root.order, base, root.codec, Place(name, name, 0, 0, "", ""), record, decision)
+
+    async def _roll_back(self) -> None:
+        """Undo the whole run. Raises: RollbackIncomplete."""
+        root = self.known.root
+        for event in rolling_back(self.state, root, self.known.task, self.known.version, clock().now()):
+            self.runtime.append(event)
+        await self.runtime.barrier()
+        given = await roll_back(self.runtime, ActionID(root, self.known.run_name, None), self.known.task, None, None)
+        if isinstance(given, RollbackIncomplete):
+            raise given
 
     def _end(self) -> None:
         if not self._over.done():

@@ -12,6 +12,7 @@ from typing import Any
 from holdfast.actions.asking import ask
 from holdfast.actions.runtime import Runtime
 from holdfast.actions.scopes import Saves, Scope
+from holdfast.actions.undoing import roll_back
 from holdfast.attempts import node
 from holdfast.bridge import portal_loop, running_loop, wait_for_loop
 from holdfast.checkpoints import Generation
@@ -117,6 +118,7 @@ def _runtime(loop: asyncio.AbstractEventLoop, run_name: str, folder: Folder) -> 
             run_id=secrets.token_hex(8),
             engine=LocalEngine(),
             ask=ask,
+            roll_back=roll_back,
             started_at=clock().now(),
             grace=30.0,
             folder=folder,

@@ -17,6 +17,7 @@ from typing import Any
 from holdfast.actions.asking import ask
 from holdfast.actions.runtime import Runtime
 from holdfast.actions.scopes import Saves, Scope
+from holdfast.actions.undoing import roll_back
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
 from holdfast.clocks import clock
 from holdfast.contexts import ctx, custom_context, get_custom_context
@@ -129,7 +130,7 @@ class EngineConformance:
 
 
 def _link(engine: Engine, definition: Any, args: tuple[Any, ...]) -> Scope:
-    runtime = Runtime(run_name="conformance", run_id="0", engine=engine, ask=ask, started_at=clock().now(), grace=0.0)
+    runtime = Runtime(run_name="conformance", run_id="0", engine=engine, ask=ask, roll_back=roll_back, started_at=clock().now(), grace=0.0)
     scope = Scope(runtime, None, Order(definition, args, {}), 3, 0, Saves(None), None)
     scope.capsule = Capsule(
         action=None,

@@ -1,0 +1,150 @@
+"""Rolling back: the undos of an action's whole subtree, newest first, each an action of its own.
+
+That a rollback has begun is durable before its first undo starts, a start before its body, and an end before the next one's start. So it
+goes on after any crash, and an undo runs at least once. What gives up is passed over and listed: nothing is undone silently, and nothing
+is left silently. The undos of a body that was abandoned, and may still act, wait until it has ended: for the grace, then it is listed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from holdfast.actions.decisions import asked
+from holdfast.actions.performing import Action
+from holdfast.actions.places import Place
+from holdfast.actions.runtime import Registered, Runtime, Stray
+from holdfast.actions.scopes import UNSAVED, Scope
+from holdfast.actions.undos import recorded_order
+from holdfast.clocks import clock
+from holdfast.codec import encode_error
+from holdfast.contexts import Context
+from holdfast.errors import RollbackIncomplete, RunRolledBack
+from holdfast.events import ActionAsked, ActionEnded, Event
+from holdfast.orders import ActionID
+from holdfast.states import Fold, Undo
+from holdfast.status import CANCELABLE_STATES, SUSPENDED_STATES, Status
+
+LOOK_SECONDS: Final = 0.02
+"""Between two looks whether an abandoned body has ended."""
+
+
+class UndoAction(Action):
+    """An undo under way."""
+
+    __slots__ = ()
+
+    is_undo = True
+
+
+async def roll_back(runtime: Runtime, top: ActionID, task: str, attempt: object, error: BaseException | None) -> BaseException:
+    """Undo what was done below an action, whose rollback has begun, and record how that ended.
+
+    Args:
+        runtime: The run.
+        top: The action.
+        task: Its task's name.
+        attempt: Its attempt, by which a run that keeps nothing knows what is below.
+        error: How the action failed, if it did.
+
+    Returns:
+        What whoever asks for it gets: `error`, with a note of what became of its effects; without one, RunRolledBack or RollbackIncomplete.
+    """
+    if runtime.state is None:
+        remains = await _undo_unrecorded(runtime, attempt)
+    else:
+        remains = await _undo_recorded(runtime, top)
+    given = _given(runtime.run_name, task, error, remains)
+    if runtime.durable:
+        then = Status.FAILED if remains else Status.ROLLED_BACK
+        encoded = encode_error(given, task=task)[0] if error is not None or remains else None
+        await runtime.commit(ActionEnded(action=top.name, at=clock().now(), then=then, error=encoded, remains=remains))
+    return given
+
+
+def rolling_back(state: Fold, root: str, task: str, version: str | None, now: float) -> Iterator[Event]:
+    """What makes a run without an owner begin to be undone; nothing, where it was begun already."""
+    record = state.actions.get(root)
+    if record is None:  # its process ended before the root was on record
+        yield ActionAsked(action=root, at=now, task=task, version=version)
+    if record is None or record.status in CANCELABLE_STATES - SUSPENDED_STATES:
+        yield ActionEnded(action=root, at=now, then=Status.CANCELLED)
+    if record is None or record.status is not Status.ROLLING_BACK:
+        yield ActionEnded(action=root, at=now, then=Status.ROLLING_BACK)
+
+
+def _given(run_name: str, task: str, error: BaseException | None, remains: tuple[str, ...]) -> BaseException:
+    incomplete = RollbackIncomplete(task=task, run_name=run_name, listed="; ".join(remains), remains=remains)
+    if error is None:
+        return incomplete if remains else RunRolledBack(run_name=run_name, task=task)
+    note = str(incomplete) if remains else f"{task} was rolled back"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+    return error
+
+
+async def _undo_recorded(runtime: Runtime, top: ActionID) -> tuple[str, ...]:
+    assert runtime.state is not None
+    is_below = runtime.state.subtree(top.name)
+    strays = await _strays(runtime, is_below)
+    remains = [f"an attempt of {stray.task_name} that could not be stopped, and may still act" for stray in strays]
+    blocked = {(stray.identify().name, stray.number) for stray in strays}
+    for undo in runtime.state.undos_below(top.name):
+        what = f"{undo.task}, which undoes {runtime.state.actions[undo.action].task} ({undo.action})"
+        if (undo.action, undo.attempt) in blocked:
+            remains.append(f"{what}: not run, since what it undoes may still act")
+            continue
+        try:
+            await _run(runtime, top, undo)
+        except Exception as error:
+            if runtime.lost is not None:
+                raise
+            remains.append(f"{what}: {type(error).__name__}: {error}")
+    return tuple(remains)
+
+
+async def _run(runtime: Runtime, top: ActionID, undo: Undo) -> None:
+    """Run one undo to its outcome. Raises: what it raises for good, UndoMissing, ResultIncompatible, OutcomeUnknown, CrashLoop."""
+    assert runtime.state is not None
+    order = await recorded_order(runtime, undo)
+    policy = order.definition.policy
+    runtime.meet(order.definition, top.name)
+    record = runtime.state.actions.get(undo.name)
+    parent = Scope(runtime, top, order, 0, 0, UNSAVED, None)
+    context = Context(custom_context=dict(undo.context))
+    place = Place(undo.name, undo.name, 0, 0, "", "")
+    await UndoAction(
+        runtime, parent, order, context, order.definition.result_codec(), place, record, asked(record, None, policy)
+    ).begin(None)  # fmt: skip
+
+
+async def _undo_unrecorded(runtime: Runtime, attempt: object) -> tuple[str, ...]:
+    """The same where nothing is kept: each undo is a call of its own."""
+    strays = await _strays(runtime, lambda _: True)
+    remains = [f"an attempt of {stray.task_name} that could not be stopped, and may still act" for stray in strays]
+    for undo in reversed([undo for undo in runtime.undos if _descends(undo, attempt)]):
+        runtime.undos.remove(undo)
+        scope = Scope(runtime, None, undo.order, 0, 0, UNSAVED, None)
+        try:
+            await runtime.ask(scope, undo.order, undo.context, None)
+        except Exception as error:
+            remains.append(f"{undo.order.definition.policy.name}: {type(error).__name__}: {error}")
+    return tuple(remains)
+
+
+def _descends(undo: Registered, attempt: object) -> bool:
+    found: Scope | None = undo.attempt
+    while found is not None and found is not attempt:
+        found = found.parent
+    return found is not None
+
+
+async def _strays(runtime: Runtime, is_below: Callable[[str], bool]) -> list[Stray]:
+    """Attempts that were abandoned and have not ended yet, after a grace."""
+    began = clock().monotonic()
+    while True:
+        acting = [stray for stray in runtime.strays if not stray.is_over and is_below(stray.identify().name)]
+        if not acting or clock().monotonic() - began >= runtime.grace:
+            return acting
+        await asyncio.sleep(LOOK_SECONDS)
