@@ -49,6 +49,7 @@ class ActionState(Frozen):
         replayed: How often it was answered from record.
         progress: Its last attempt's bars.
         checkpoint: The last noted generation; its metadata is in `checkpoint.history()`.
+        remains: What a rollback of it could not undo.
     """
 
     action: ActionID
@@ -61,6 +62,7 @@ class ActionState(Frozen):
     replayed: int
     progress: Mapping[str, Bar]
     checkpoint: Generation | None
+    remains: tuple[str, ...]
 
 
 class Actions(Mapping[str, ActionState]):
@@ -84,6 +86,7 @@ class Actions(Mapping[str, ActionState]):
             replayed=record.replayed,
             progress=bars,
             checkpoint=_noted(record.saved) if record.saved is not None else None,
+            remains=record.notes.remains if record.notes is not None else (),
         )
 
     def __iter__(self) -> Iterator[str]:

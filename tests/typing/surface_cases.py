@@ -154,6 +154,11 @@ async def inside(context: TaskContext) -> None:
     assert_type(await context.uuid(), UUID)
     assert_type(await context.random(), float)
     assert_type(await context.record(lambda: 3), int)
+    await context.on_rollback(embed, "text", size=2)
+    await context.on_rollback(count, "text")
+    await context.on_rollback(embed, 1)  # type: ignore[arg-type]
+    context.on_rollback_sync(embed, "text")
+    embed.with_options(rollback=nothing)
     with hf.custom_context(tenant="arxiv"), hf.group("shards"):
         assert_type(hf.get_custom_context(), Mapping[str, str])
     hf.custom_context(tenant=3)  # type: ignore[arg-type]

@@ -498,7 +498,7 @@ class Action:
         if state is None:
             return bool(runtime.undos or runtime.strays)
         is_below = state.subtree(self.name)
-        return bool(state.undos_below(self.name)) or any(is_below(stray.identify().name) for stray in runtime.strays if not stray.is_over)
+        return bool(state.undos_below(self.name)) or any(is_below(stray.identify().name) for stray in runtime.strays)
 
     def _conclusion(self, scope: Scope, outcome: Outcome, timeout: str) -> Conclusion:
         """Raises: InvalidOption."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from holdfast.blobs import Blobs
@@ -17,6 +17,7 @@ from holdfast.folders.opening import open_ephemeral
 from holdfast.folders.protocol import Folder
 from holdfast.frozen import Frozen
 from holdfast.identity import source_digest
+from holdfast.journals.frames import Header
 from holdfast.journals.writing import Journal
 from holdfast.limits import Limit, Slot
 from holdfast.orders import ActionID, Definition, Order
@@ -73,6 +74,9 @@ RollBack: TypeAlias = Callable[[Any, ActionID, str, object, BaseException | None
 """How an action is undone: runtime, its id, its task's name, its attempt, how it failed. It stands above the runtime, too."""
 
 
+_strays: dict[str, list[Stray]] = {}
+
+
 class Runtime:
     """One run, as its actions need it. An ephemeral run has neither journal nor state."""
 
@@ -118,7 +122,7 @@ class Runtime:
         self.on_request: Callable[[StopRequest], None] | None = None
         self.live: dict[str, Underway] = {}
         self.undos: list[Registered] = []
-        self.strays: list[Stray] = []
+        self.owners: Mapping[int, Header] = {}
         self._definitions: dict[str, Definition] = {}
         self._limits: dict[str, Limit] = {}
         self._context_changed: set[str] = set()
@@ -190,9 +194,18 @@ class Runtime:
         self.append(Warned(action=action, at=clock().now(), category=category.__name__, text=text))
         warnings.warn(text, category, stacklevel=2)
 
+    @property
+    def strays(self) -> Sequence[Stray]:
+        """Abandoned attempts of the run whose bodies may still act in this process, also those of an ownership that has ended."""
+        return [stray for stray in _strays.get(self.run_id, ()) if not stray.is_over]
+
     def note_stray(self, attempt: Stray) -> None:
         """Remember an abandoned attempt for as long as its body may act."""
-        self.strays = [*(stray for stray in self.strays if not stray.is_over), attempt]
+        for run_id in list(_strays):
+            _strays[run_id] = [stray for stray in _strays[run_id] if not stray.is_over]
+            if not _strays[run_id]:
+                del _strays[run_id]
+        _strays.setdefault(self.run_id, []).append(attempt)
 
     def define(self, definition: Definition) -> None:
         """Meet a task. Raises: DuplicateTask."""

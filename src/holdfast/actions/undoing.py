@@ -2,32 +2,29 @@
 
 That a rollback has begun is durable before its first undo starts, a start before its body, and an end before the next one's start. So it
 goes on after any crash, and an undo runs at least once. What gives up is passed over and listed: nothing is undone silently, and nothing
-is left silently. The undos of a body that was abandoned, and may still act, wait until it has ended: for the grace, then it is listed.
+is left silently. The undos of a body that was abandoned, and may still act, are not run: both are listed.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
-from typing import Final
+import os
+from collections.abc import Iterator
 
 from holdfast.actions.decisions import asked
 from holdfast.actions.performing import Action
 from holdfast.actions.places import Place
-from holdfast.actions.runtime import Registered, Runtime, Stray
+from holdfast.actions.runtime import Registered, Runtime
 from holdfast.actions.scopes import UNSAVED, Scope
 from holdfast.actions.undos import recorded_order
 from holdfast.clocks import clock
 from holdfast.codec import encode_error
 from holdfast.contexts import Context
 from holdfast.errors import RollbackIncomplete, RunRolledBack
-from holdfast.events import ActionAsked, ActionEnded, Event
+from holdfast.events import ActionAsked, ActionEnded, Event, Warned
+from holdfast.journals.owning import is_alive, is_gone
 from holdfast.orders import ActionID
 from holdfast.states import Fold, Undo
 from holdfast.status import CANCELABLE_STATES, SUSPENDED_STATES, Status
-
-LOOK_SECONDS: Final = 0.02
-"""Between two looks whether an abandoned body has ended."""
 
 
 class UndoAction(Action):
@@ -86,13 +83,14 @@ def _given(run_name: str, task: str, error: BaseException | None, remains: tuple
 
 async def _undo_recorded(runtime: Runtime, top: ActionID) -> tuple[str, ...]:
     assert runtime.state is not None
-    is_below = runtime.state.subtree(top.name)
-    strays = await _strays(runtime, is_below)
-    remains = [f"an attempt of {stray.task_name} that could not be stopped, and may still act" for stray in strays]
-    blocked = {(stray.identify().name, stray.number) for stray in strays}
+    acting = _acting(runtime, top)
+    remains = [
+        f"attempt {number} of {runtime.state.actions[name].task} ({name}), which could not be stopped, and may still act {where}"
+        for (name, number), where in acting.items()
+    ]
     for undo in runtime.state.undos_below(top.name):
         what = f"{undo.task}, which undoes {runtime.state.actions[undo.action].task} ({undo.action})"
-        if (undo.action, undo.attempt) in blocked:
+        if (undo.action, undo.attempt) in acting:
             remains.append(f"{what}: not run, since what it undoes may still act")
             continue
         try:
@@ -121,8 +119,7 @@ async def _run(runtime: Runtime, top: ActionID, undo: Undo) -> None:
 
 async def _undo_unrecorded(runtime: Runtime, attempt: object) -> tuple[str, ...]:
     """The same where nothing is kept: each undo is a call of its own."""
-    strays = await _strays(runtime, lambda _: True)
-    remains = [f"an attempt of {stray.task_name} that could not be stopped, and may still act" for stray in strays]
+    remains = [f"an attempt of {stray.task_name}, which could not be stopped, and may still act" for stray in runtime.strays]
     for undo in reversed([undo for undo in runtime.undos if _descends(undo, attempt)]):
         runtime.undos.remove(undo)
         scope = Scope(runtime, None, undo.order, 0, 0, UNSAVED, None)
@@ -140,11 +137,23 @@ def _descends(undo: Registered, attempt: object) -> bool:
     return found is not None
 
 
-async def _strays(runtime: Runtime, is_below: Callable[[str], bool]) -> list[Stray]:
-    """Attempts that were abandoned and have not ended yet, after a grace."""
-    began = clock().monotonic()
-    while True:
-        acting = [stray for stray in runtime.strays if not stray.is_over and is_below(stray.identify().name)]
-        if not acting or clock().monotonic() - began >= runtime.grace:
-            return acting
-        await asyncio.sleep(LOOK_SECONDS)
+def _acting(runtime: Runtime, top: ActionID) -> dict[tuple[str, int], str]:
+    """The abandoned attempts below an action that may still act, by action and number, each with where that is.
+
+    Of a process on another machine nothing can be known: then it is said that it was undone all the same.
+    """
+    assert runtime.state is not None
+    is_below = runtime.state.subtree(top.name)
+    acting = {(stray.identify().name, stray.number): "in this process" for stray in runtime.strays if is_below(stray.identify().name)}
+    for record in runtime.state.actions.values():
+        for attempt in record.attempts:
+            if not attempt.abandoned or attempt.epoch == runtime.epoch or not is_below(record.name):
+                continue
+            owner = runtime.owners.get(attempt.epoch)
+            if owner is not None and is_alive(owner):
+                if owner.pid != os.getpid():  # of ours the strays are known
+                    acting[record.name, attempt.number] = f"in process {owner.pid}"
+            elif owner is None or not is_gone(owner):
+                text = f"attempt {attempt.number} of {record.task} could not be stopped, nothing is known of its process, and it is undone"
+                runtime.append(Warned(action=record.name, at=clock().now(), category="HoldfastWarning", text=text))
+    return acting

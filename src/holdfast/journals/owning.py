@@ -57,6 +57,11 @@ def is_gone(header: Header) -> bool:
     return born != "" and process_start(header.pid) != born and not _is_hidden(header.pid)
 
 
+def is_alive(header: Header) -> bool:
+    """Whether the process that wrote the header is known to be there."""
+    return header.boot != "" and header.boot == boot_id() and header.process != "" and process_start(header.pid) == header.process
+
+
 def _is_hidden(pid: int) -> bool:
     """Whether there is such a process, of which the system tells nobody but its user."""
     try:

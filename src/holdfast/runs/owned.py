@@ -97,6 +97,7 @@ class Run:
             is_resumed=bool(self.state.actions),
             raw_data_base=options.raw_data_path,
         )
+        self.runtime.owners = {segment.header.epoch: segment.header for segment in read.segments}
         self._root = root
         self._journal = journal
         self._presence = presence

@@ -12,8 +12,8 @@ import asyncio
 import random
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, Protocol, TypeVar, Unpack
 
@@ -227,6 +227,7 @@ class Program(Generic[R]):
     make: Callable[[], Call[R]]
     options: RunOptions
     ledger: Ledger
+    then: Callable[[Store], Awaitable[R]] | None = None
 
     def live(self, place: Place, point: Point | None = None) -> tuple[Life, R | None, BaseException | None]:
         """One life, which ends at `point`, where it comes so far. Returns what the run gave, or raised by itself."""
@@ -266,7 +267,7 @@ async def _life(program: Program[R], store: Store, life: Life) -> R:
     life.on_crash = lambda: _call_soon(loop, died.set)
     loop.set_exception_handler(lambda loop, context: None if life.crashed else loop.default_exception_handler(context))
     options: RunOptions = {**program.options, "store": store}
-    running = asyncio.create_task(run(program.make(), **options))
+    running = asyncio.create_task(_line(program, store, options))
     death = asyncio.create_task(died.wait())
     try:
         await asyncio.wait({running, death}, return_when=asyncio.FIRST_COMPLETED)
@@ -277,6 +278,14 @@ async def _life(program: Program[R], store: Store, life: Life) -> R:
     finally:
         death.cancel()
         await store.aclose()  # what its process had open
+
+
+async def _line(program: Program[R], store: Store, options: RunOptions) -> R:
+    if program.then is None:
+        return await run(program.make(), **options)
+    with suppress(Exception):  # what follows is what is looked at
+        await run(program.make(), **options)
+    return await program.then(store)
 
 
 async def _bury() -> None:
@@ -294,11 +303,13 @@ def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], Any]) -> 
         return
 
 
-def _program(make: Callable[[], Call[R]], ledger: Ledger | None, options: RunOptions) -> Program[R]:
+def _program(
+    make: Callable[[], Call[R]], ledger: Ledger | None, then: Callable[[Store], Awaitable[R]] | None, options: RunOptions
+) -> Program[R]:
     if "store" in options:
         raise InvalidOption(option="store", value=options["store"], reason="a program under crashes gets a store of its own")
     known: RunOptions = {"run_name": RUN_NAME, "handle_signals": False}
-    return Program(make, {**known, **options}, ledger if ledger is not None else Ledger())
+    return Program(make, {**known, **options}, ledger if ledger is not None else Ledger(), then)
 
 
 def _disk_of(place: Place) -> MemoryDisk:
@@ -325,6 +336,7 @@ def crash_at(
     on: On = "disk",
     ledger: Ledger | None = None,
     disk: MemoryDisk | None = None,
+    then: Callable[[Store], Awaitable[R]] | None = None,
     **options: Unpack[RunOptions],
 ) -> Survival[R]:
     """Kill the program at its `at`-th operation that changes something, resume it to its end, and tell what became of it.
@@ -337,10 +349,11 @@ def crash_at(
         late_by: See there.
         on: "disk", "bucket" (an object store in memory, in virtual time), or a `Place`, which gives the program an empty one.
         ledger: The one that the tasks write in. It is emptied.
+        then: What each life does after the run, whatever that gave: `lambda store: store.rollback("program")`. It gives the value.
         disk: What the program finds; by default an empty disk.
         options: Of `run`, without the store. Retries follow at once.
     """
-    planned = _program(program, ledger, options)
+    planned = _program(program, ledger, then, options)
     planned.ledger.clear()
     place = place_of(on) if disk is None else DiskPlace(disk)
     _ways(place, [when])
@@ -360,6 +373,7 @@ def crash_everywhere(
     late_by: Iterable[int] = LATE_BY,
     on: On = "disk",
     ledger: Ledger | None = None,
+    then: Callable[[Store], Awaitable[R]] | None = None,
     **options: Unpack[RunOptions],
 ) -> Iterator[Survival[R]]:
     """Kill the program at each operation in turn (each `step`-th), resume it, and give what became of it.
@@ -382,6 +396,7 @@ def crash_everywhere(
         late_by: How late a `late` request lands, each of these in turn.
         on: "disk", "bucket" (an object store in memory, in virtual time), or a `Place`.
         ledger: The one that the tasks write in. It is emptied before each program.
+        then: What each life does after the run, as for `crash_at`.
         options: Of `run`, without the store. Retries follow at once.
 
     Yields:
@@ -392,7 +407,7 @@ def crash_everywhere(
         for delay in delays if way == "late" else (1,):
             at = 1
             while True:
-                survival = crash_at(program, at, way, late_by=delay, on=on, ledger=ledger, **options)
+                survival = crash_at(program, at, way, late_by=delay, on=on, ledger=ledger, then=then, **options)
                 if not survival.crashes:
                     break
                 yield survival
@@ -405,6 +420,7 @@ def power_cuts(
     *,
     on: On = "disk",
     ledger: Ledger | None = None,
+    then: Callable[[Store], Awaitable[R]] | None = None,
     **options: Unpack[RunOptions],
 ) -> Iterator[Survival[R]]:
     """For each seed kill the program up to four times at chosen points, most times with the power, and give what became of it.
@@ -423,9 +439,10 @@ def power_cuts(
         seeds: One program each; the same seed chooses the same points.
         on: "disk", "bucket" (an object store in memory, in virtual time), or a `Place`.
         ledger: The one that the tasks write in. It is emptied before each program.
+        then: What each life does after the run, as for `crash_at`.
         options: Of `run`, without the store.
     """
-    planned = _program(program, ledger, options)
+    planned = _program(program, ledger, then, options)
     planned.ledger.clear()
     whole, _, _ = planned.live(place_of(on))
     for seed in seeds:
