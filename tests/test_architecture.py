@@ -35,7 +35,7 @@ _FLOORS = """
     intents blobs
     journals.frames journals.snapshots journals.reading journals.writing journals.appending journals.creating journals.owning journals
     checkpoints
-    sweeps
+    sweeps topics
     orders contexts
     attempts engines
     actions runs

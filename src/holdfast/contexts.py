@@ -19,10 +19,12 @@ from uuid import UUID, uuid4
 
 from holdfast.bridge import running_loop, wait_for_loop
 from holdfast.checkpoints import Checkpoint
+from holdfast.checkpoints.checkpoint import Type
 from holdfast.clocks import clock, instant
 from holdfast.errors import BlockingCall, InvalidContext, InvalidName, NoRawDataPath
 from holdfast.orders import ActionID, Capsule, Order, idempotency_key
 from holdfast.progress import Bar
+from holdfast.retries import Seconds, to_seconds
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,6 +80,10 @@ class Link(Protocol):
     def on_rollback(self, order: Order) -> Coroutine[Any, Any, None]:
         """Register an undo, durably."""
         ...
+
+    def sleep(self, seconds: float) -> Coroutine[Any, Any, None]: ...
+
+    def receive(self, topic: str, as_type: Any, timeout: float | None) -> Coroutine[Any, Any, Any]: ...
 
 
 class Undo(Protocol[P]):
@@ -224,6 +230,52 @@ class TaskContext:
         """`on_rollback`, for `def` bodies."""
         self._sync("on_rollback", self.on_rollback(undo, *args, **kwargs))
 
+    async def sleep(self, seconds: Seconds) -> None:
+        """Wait. After a crash or stop it goes on for the rest of the time, by the wall clock; what is over is not waited for again.
+
+        It belongs to its position in the body: where several sleep side by side, in an order that chance decides, bind `group(...)`.
+
+        Args:
+            seconds: How long, in seconds or as a timedelta, from 0 up.
+
+        Raises:
+            InvalidOption: `seconds` is not a duration.
+            ActionEnded, AttemptAbandoned: The attempt is over.
+        """
+        await self._link.sleep(to_seconds("seconds", seconds, allow_zero=True))
+
+    async def receive(self, topic: str, as_type: Type[T], *, timeout: Seconds | None = None) -> T:
+        """Take the next value that was sent to a topic of this run, or wait for it. Each value goes to one receiver, in order.
+
+        The value is used up when this returns: after a crash the same position gives it again, and nobody else gets it. While it waits,
+        the task is AWAITING_INPUT, and needs no slot of `concurrency=`. What was sent before anybody asked is kept. Values come from
+        `Store.send` or `RunHandle.send`, of this process or any other.
+
+        Cancelled (as by `asyncio.wait_for`) in the very moment in which a value arrives, it may have used that up: give a `timeout`
+        instead.
+
+        Args:
+            topic: As it was sent to.
+            as_type: A type, or a TypeAdapter, that the value is validated as, laxly: a str becomes a datetime, a dict a model.
+            timeout: Seconds, or a timedelta, by the wall clock, running on through a crash or stop; 0 takes only what is there. None
+                waits without end. A value that is there wins over a deadline that has passed.
+
+        Returns:
+            The value, as `as_type`.
+
+        Raises:
+            ReceiveTimedOut: None came in time. After a crash the same is raised again.
+            ReceivedInvalid: It is not valid as `as_type`. It is used up.
+            InboxDamaged: It can't be read. It is used up.
+            UnrecordableResult: Values of `as_type` can't be recorded (nothing is used up), or this one can't (it is used up).
+            InvalidName, InvalidOption: Of `topic` and `timeout`.
+            StorePermission, StoreInvalid, WrongKey, JournalTooNew: The store does not let it be read.
+            ActionEnded, AttemptAbandoned: The attempt is over.
+        """
+        seconds = None if timeout is None else to_seconds("timeout", timeout, allow_zero=True)
+        value: T = await self._link.receive(topic, as_type, seconds)
+        return value
+
     def now_sync(self) -> datetime:
         """`now`, for `def` bodies."""
         return self._sync("now", self.now())
@@ -240,6 +292,14 @@ class TaskContext:
         """`record`, for `def` bodies."""
         work: Coroutine[Any, Any, T] = self._link.recorded("record", fn, in_thread=True)
         return self._sync("record", work)
+
+    def sleep_sync(self, seconds: Seconds) -> None:
+        """`sleep`, for `def` bodies."""
+        self._sync("sleep", self.sleep(seconds))
+
+    def receive_sync(self, topic: str, as_type: Type[T], *, timeout: Seconds | None = None) -> T:
+        """`receive`, for `def` bodies."""
+        return self._sync("receive", self.receive(topic, as_type, timeout=timeout))
 
     def _sync(self, verb: str, work: Coroutine[Any, Any, T]) -> T:
         if running_loop() is not None:

@@ -9,6 +9,8 @@ pickles, and says what to do. Each derives also from the builtin that people alr
     ├── NonRetryable                       raise it (or a subclass) in a task: no retry, now or on resume
     ├── TaskError                          how an action ended
     │   ├── TaskTimedOut                   (TimeoutError)
+    │   ├── ReceiveTimedOut                (TimeoutError) no value came in time
+    │   ├── ReceivedInvalid                (ValueError) a value came that is not of the type that was asked for
     │   ├── OutcomeUnknown                 on_crash="fail": it began, and nobody knows how it ended
     │   ├── CrashLoop                      it crashed its process too often, without progress
     │   ├── UndoMissing                    (ImportError) the task of a recorded undo is not found here
@@ -46,6 +48,7 @@ pickles, and says what to do. Each derives also from the builtin that people alr
         ├── StoreInvalid, StoreUnfenced    (ValueError)
         ├── WrongKey, StoreEncrypted, NotEncrypted
         ├── JournalDamaged, JournalTooNew
+        ├── InboxDamaged                   a value that was sent can't be read
         └── CheckpointCorrupt, CheckpointForeign, BlobCorrupt
 
     HoldfastWarning (UserWarning): NotDurable, CodeChanged, LeftRunning, Unrebuildable, DoubtfulReuse, CheckpointFallback, ContextChanged
@@ -107,6 +110,28 @@ class TaskTimedOut(TaskError, TimeoutError):
     what: str
     seconds: float
     attempt: int
+
+
+class ReceiveTimedOut(TaskError, TimeoutError):
+    """Nobody sent a value to the topic before the `timeout` of `ctx().receive` passed."""
+
+    template = "no value came for topic {topic!r} within {seconds:g} s; `Store.send({run_name!r}, {topic!r}, value)` sends one"
+    run_name: str
+    topic: str
+    seconds: float
+
+
+class ReceivedInvalid(TaskError, ValueError):
+    """A value came that is not valid as the type that `ctx().receive` was asked for. It is used up, and nobody else gets it."""
+
+    template = (
+        "value {number} of topic {topic!r} is not valid as {expected}: {reason}; it is used up: have a valid one sent, "
+        "or receive what is really sent"
+    )
+    topic: str
+    number: int
+    expected: str
+    reason: str
 
 
 class OutcomeUnknown(TaskError):
@@ -553,6 +578,16 @@ class JournalTooNew(StoreError):
     where: str
     found: str
     known: str
+
+
+class InboxDamaged(StoreError):
+    """A value that was sent to a run can't be read. It is used up: whoever receives next gets the one after it."""
+
+    template = "{where}: value {number} of topic {topic!r} can't be read ({reason}); it is used up: have it sent again"
+    where: str
+    topic: str
+    number: int
+    reason: str
 
 
 class CheckpointCorrupt(StoreError):

@@ -145,6 +145,10 @@ class RunHandle(Generic[R_co]):
         """End the run as STOPPED, to be continued by the same line, and return when it has ended."""
         await self._request(StopRequest(Status.STOPPED, "its handle was asked to stop it"))
 
+    async def send(self, topic: str, value: object, /) -> None:
+        """Send a value to the run, for one `ctx().receive(topic, ...)`, which gets it at once. Raises: as `Store.send`."""
+        await self._opened.send(topic, value)
+
     async def events(self) -> AsyncIterator[Event]:
         """The run's events from now on, until it ends: recorded ones once they are durable, live ones at once."""
         if not isinstance(self._opened, Run) or self._driving is None or self._driving.done():

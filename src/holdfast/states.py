@@ -362,8 +362,8 @@ class Fold:
             return
         notes = parent.noted()
         notes.awaiting = max(notes.awaiting + change, 0)
-        if parent.status in (Status.RUNNING, Status.AWAITING_INPUT):
-            parent.status = Status.AWAITING_INPUT if notes.awaiting else Status.RUNNING
+        if parent.has_live_attempt and parent.status in (Status.RUNNING, Status.AWAITING_INPUT):
+            _set_status(parent, Status.AWAITING_INPUT if notes.awaiting else Status.RUNNING)
 
     def _undo_moves(self, undo: Undo, to: Status) -> None:
         """What an undo's action does moves the action that it undoes: ROLLED_BACK once all its undos are done."""
@@ -418,7 +418,7 @@ class Fold:
         notes.until = event.until
         if event.topic and not notes.topic:
             notes.topic = event.topic
-            record.status = Status.AWAITING_INPUT
+            _set_status(record, Status.AWAITING_INPUT)
             self._await_input(record, 1)
 
     def _described(self, event: Described) -> None:
@@ -487,3 +487,10 @@ class Fold:
     def unfinished(self) -> Iterable[Record]:
         """Actions that neither ended nor were suspended."""
         return [record for record in self.actions.values() if record.status in _OPEN]
+
+
+def _set_status(record: Record, status: Status) -> None:
+    """Of an action and its live attempt."""
+    record.status = status
+    if record.attempt is not None:
+        record.attempt.status = status

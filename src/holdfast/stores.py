@@ -25,6 +25,7 @@ from holdfast.runs.presence import LEASE_SECONDS, approach, is_known_gone, owner
 from holdfast.states import Fold
 from holdfast.status import CANCELABLE_STATES, Status
 from holdfast.sweeps import GRACE, size_of, sweep
+from holdfast.topics import send
 from holdfast.views import RunState, RunSummary, state_of, summary_of
 
 T = TypeVar("T")
@@ -182,6 +183,27 @@ class Store:
         if run is not None:
             await run.drive()
 
+    async def send(self, run_name: str, topic: str, value: object) -> None:
+        """Send a value to the run, for one `ctx().receive(topic, ...)`, and return once it is durable.
+
+        The run may live here, elsewhere, or have no owner: the value is kept until somebody receives it. One that is sent to a run that
+        has ended waits for its next attempt, if there is one. In an object store, a receiver of another process notices within 5 seconds.
+
+        Args:
+            run_name: Of a run that was begun.
+            topic: Any name, such as "config"; letters, digits, `.`, `_` and `-`, and no underscore in front.
+            value: Plain data, a pydantic model, a dataclass or an enum member.
+
+        Raises:
+            RunNotFound: There is no such run yet.
+            InvalidName: That can't be a topic, or a run's name.
+            UnrecordableResult: The value would not arrive as it is.
+            StoreUnavailable: It may have been sent, or not.
+            StoreError: The store said no.
+        """
+        incarnation, _ = await self._find(run_name)
+        await send(incarnation, topic, value)
+
     def check_sync(self) -> None:
         """`check`, for sync code."""
         _blocking("check", self.check())
@@ -201,6 +223,10 @@ class Store:
     def rollback_sync(self, run_name: str) -> None:
         """`rollback`, for sync code."""
         _blocking("rollback", self.rollback(run_name))
+
+    def send_sync(self, run_name: str, topic: str, value: object) -> None:
+        """`send`, for sync code."""
+        _blocking("send", self.send(run_name, topic, value))
 
     def stop_sync(self, run_name: str) -> None:
         """`stop`, for sync code."""

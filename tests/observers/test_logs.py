@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from holdfast import Retry, Store, ctx, custom_context, run, task
-from holdfast.events import AttemptEnded
+from holdfast.events import AttemptEnded, WaitBegun
 from holdfast.observers.logs import FORMAT, LogObserver, TaskFilter
 from holdfast.status import Status
 from holdfast.testing.conformance_observers import CALLS, observed
@@ -99,3 +99,14 @@ def test_an_end_of_an_action_that_nobody_named_goes_by_its_id(written: io.String
     at = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
     LogObserver(log).on_event(AttemptEnded(action="ABCD", at=at, number=0, status=Status.CRASHED, then=Status.CRASHED))
     assert written.getvalue().endswith("|WARNING|ABCD: CRASHED\n")
+
+
+def test_a_wait_for_a_value_is_said_with_its_topic_and_deadline(written: io.StringIO) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    observer = LogObserver(log)
+    for event in (WaitBegun(action="A", at=at, until=at + 60, topic="config"), WaitBegun(action="B", at=at, topic="go")):
+        observer.on_event(event)
+    assert lines(written, "INFO") == [
+        "A: waits for a value of topic 'config' until 2026-01-01T00:01:00+00:00",
+        "B: waits for a value of topic 'go'",
+    ]

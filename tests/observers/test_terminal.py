@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from holdfast.errors import MissingExtra
-from holdfast.events import AttemptEnded, AttemptStarted, Event, Replayed, RunOpened, Ticked
+from holdfast.events import AttemptEnded, AttemptStarted, Event, Replayed, RunOpened, Ticked, WaitBegun
 from holdfast.observers.terminal import Picture, TerminalObserver, amount, duration
 from holdfast.status import Status
 from holdfast.testing.conformance_observers import CALLS, observed
@@ -69,6 +69,19 @@ def test_what_went_otherwise_is_counted() -> None:
         picture.see(event)
     assert picture.counts() == "1 actions done, 1 from record, 1 retry, 1 failed"
     assert picture.status is Status.COMPLETED
+
+
+def test_the_topics_that_are_waited_for_are_named() -> None:
+    picture = Picture()
+    for name, topic in (("A", "work"), ("B", "config"), ("C", "work"), ("D", "")):
+        picture.see(WaitBegun(action=name, at=0.0, topic=topic))
+    assert picture.counts() == "0 actions done, waits for config, work"
+    for name in "ABC":
+        picture.see(ended(name, Status.COMPLETED))
+    assert picture.counts() == "3 actions done"
+    for n in range(9):
+        picture.see(WaitBegun(action=str(n), at=0.0, topic=f"t{n}"))
+    assert picture.counts() == "3 actions done, waits for t0, t1, t2, ..."
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(-1, "0:00"), (0, "0:00"), (7.9, "0:07"), (754, "12:34"), (3723, "1:02:03")])

@@ -115,6 +115,8 @@ async def runs() -> None:
     assert_type(await handle.result(), list[float])
     assert_type(handle.run_name, str)
     assert_type(handle.status, Status)
+    sending: Coroutine[Any, Any, None] = handle.send("config", {"rate": 1.5})
+    await sending
     async with await hf.start(count.call("a")) as inner:
         assert_type(await inner.result(), int)
     await hf.run(embed)  # type: ignore[arg-type]
@@ -159,6 +161,16 @@ async def inside(context: TaskContext) -> None:
     await context.on_rollback(embed, 1)  # type: ignore[arg-type]
     context.on_rollback_sync(embed, "text")
     embed.with_options(rollback=nothing)
+
+    assert_type(await context.receive("config", Model), Model)
+    assert_type(await context.receive("config", dict[str, int], timeout=timedelta(hours=1)), dict[str, int])
+    either: TypeAdapter[int | None] = TypeAdapter(int | None)
+    assert_type(await context.receive("config", either, timeout=3), int | None)
+    assert_type(context.receive_sync("config", Model), Model)
+    slept: Coroutine[Any, Any, None] = context.sleep(timedelta(days=1))
+    await slept
+    await context.receive(3, Model)  # type: ignore[arg-type]
+    await context.receive("config", Model, 3)  # type: ignore[call-overload, misc, unused-ignore]
     with hf.custom_context(tenant="arxiv"), hf.group("shards"):
         assert_type(hf.get_custom_context(), Mapping[str, str])
     hf.custom_context(tenant=3)  # type: ignore[arg-type]

@@ -38,6 +38,7 @@ from holdfast.limits import Slot
 from holdfast.orders import ActionID, Capsule, Order, Policy
 from holdfast.states import Record
 from holdfast.status import Status
+from holdfast.topics import Entry
 
 _FOR_EVER = nullcontext()
 
@@ -541,7 +542,16 @@ class Action:
             abandoned=conclusion.abandoned or scope.abandoned,
             replayed=tuple(scope.replayed or ()),
             orphaned=orphans(self.runtime.state, self.name, scope) if conclusion.status is Status.COMPLETED else (),
+            received="" if scope.received is None else self._used_up(scope, scope.received, conclusion),
         )
+
+    def _used_up(self, scope: Scope, entry: Entry, conclusion: Conclusion) -> str:
+        """What a receiver took goes with its outcome; one that has none gives it back."""
+        if conclusion.status in (Status.COMPLETED, Status.FAILED):
+            return entry.place
+        scope.received = None
+        self.runtime.inbox.give_back(entry)
+        return ""
 
     async def _discard(self, scope: Scope) -> None:
         scope.ended = True

@@ -62,6 +62,8 @@ def place_of(scope: Scope, order: Order, context: Context) -> Place:
     parent, digest = scope.identify().name, b""
     if policy.name.startswith(BUILTIN):
         inputs = b"b%d" % scope.rounds.ordinal
+        if (among := key_of(policy, order)) is not None:
+            inputs += b"k" + among.encode()
         counted: tuple[tuple[str, str], ...] = ()
     else:
         key = key_of(policy, order)

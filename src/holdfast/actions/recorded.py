@@ -20,16 +20,16 @@ def recorded_call(what: str, fn: Callable[[], Any], *, in_thread: bool) -> Defin
         value = fn()
         return await value if inspect.isawaitable(value) else value
 
-    body = fn if in_thread else call
-    policy = Policy(name=f"{BUILTIN}{what}")
-    return Definition(body, policy, is_async=not in_thread, signature=_NO_ARGUMENTS, annotation=_anything, bound_cells=False)
+    return built_in(what, fn if in_thread else call, is_async=not in_thread)
+
+
+def built_in(what: str, body: Callable[[], Any], *, is_async: bool = True, returns: Any = Any, **policy: Any) -> Definition:
+    """A task of our own. With a `key`, its position is counted among those of that key."""
+    known = Policy(name=f"{BUILTIN}{what}", **policy)
+    return Definition(body, known, is_async=is_async, signature=_NO_ARGUMENTS, annotation=lambda: returns, bound_cells=False)
 
 
 def _nothing() -> None: ...
-
-
-def _anything() -> Any:
-    return Any
 
 
 _NO_ARGUMENTS = Signature(_nothing)

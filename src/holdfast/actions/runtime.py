@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
+from holdfast.actions.inbox import Inbox
 from holdfast.blobs import Blobs
 from holdfast.clocks import clock
 from holdfast.contexts import Context
@@ -127,6 +128,7 @@ class Runtime:
         self._limits: dict[str, Limit] = {}
         self._context_changed: set[str] = set()
         self._ephemeral_blobs: Blobs | None = None
+        self._inbox: Inbox | None = None
 
     def request(self, stop: StopRequest) -> None:
         """Ask the run to end."""
@@ -152,6 +154,14 @@ class Runtime:
         if self.folder is None:
             self.folder = open_ephemeral()
         return self.folder
+
+    @property
+    def inbox(self) -> Inbox:
+        """What was sent to this run, which is durable."""
+        if self._inbox is None:
+            assert self.state is not None
+            self._inbox = Inbox(self.some_folder(), self.state.received)
+        return self._inbox
 
     def checkpoint_blobs(self) -> Blobs:
         """Where the chunks of checkpoints go: an ephemeral run has no blobs of a store."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 from holdfast.actions.recorded import recorded_call
 from holdfast.actions.runtime import Runtime, Underway
 from holdfast.actions.undos import register
+from holdfast.actions.waiting import receive_call, sleep_call
 from holdfast.checkpoints import Checkpoint, Generation
 from holdfast.clocks import clock
 from holdfast.contexts import DEFAULT_TOTAL, Context
@@ -25,6 +26,7 @@ from holdfast.orders import ActionID, Capsule, Order, Policy
 from holdfast.progress import Bar, advance
 from holdfast.retention import Retention
 from holdfast.rounds import Rounds, resumed
+from holdfast.topics import Entry, check_topic
 
 Generation3 = tuple[int, int, int]
 
@@ -60,8 +62,8 @@ class Scope:
 
     __slots__ = (
         "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "asked", "bars", "capsule", "children",
-        "doubted_at", "ended", "identified", "is_over", "keys", "loaded", "loop", "number", "order", "parent", "present_try", "replayed",
-        "runtime", "saves", "slot", "undelivered", "undoubted", "unstarted", "was_refused",
+        "doubted_at", "ended", "identified", "is_over", "keys", "loaded", "loop", "number", "order", "parent", "present_try", "received",
+        "replayed", "runtime", "saves", "slot", "undelivered", "undoubted", "unstarted", "was_refused",
     )  # fmt: skip
 
     abandoned: bool
@@ -72,6 +74,7 @@ class Scope:
     order: Order
     parent: Scope | None
     present_try: int
+    received: Entry | None
     runtime: Runtime
     saves: Saves
     unstarted: int
@@ -99,6 +102,7 @@ class Scope:
         self.children: dict[str, Underway] = _NO_CHILDREN
         self.undelivered: dict[str, None] = _ALL_DELIVERED
         self.asked: set[str] | None = set() if number > 0 else None
+        self.received = None
         self.replayed: list[str] | None = None
         self.keys: dict[str, tuple[str, bytes]] | None = None
         self._rounds: Rounds | None = None
@@ -186,6 +190,17 @@ class Scope:
             self.abandoned = True
             if not self.is_over:
                 self.runtime.note_stray(self)
+
+    def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
+        self.check("ctx().sleep")
+        self._warn_once_that_nothing_is_kept("sleeps outside a run: what is left of it goes with this process")
+        return self.runtime.ask(self, Order(sleep_call(seconds), (), {}), Context.current(), None)
+
+    def receive(self, topic: str, as_type: Any, timeout: float | None) -> Coroutine[Any, Any, Any]:
+        self.check("ctx().receive")
+        check_topic(topic)
+        self._warn_once_that_nothing_is_kept("receives outside a run: nobody can send to it")
+        return self.runtime.ask(self, Order(receive_call(topic, as_type, timeout), (), {}), Context.current(), None)
 
     def advance(self, name: str, step: float, total: float | None) -> Bar:
         bars = self.bars = self.bars if self.bars is not None else {}
@@ -287,12 +302,12 @@ class Scope:
 
     async def before_save(self) -> None:
         if not self.runtime.durable:
-            self._warn_once_that_nothing_is_kept()
+            self._warn_once_that_nothing_is_kept("saved a checkpoint outside a run: it goes with this process")
         elif self._saved == 0 or self.undelivered:  # what the manifest says of calls under way means nothing without their record
             await self.runtime.barrier()
 
-    def _warn_once_that_nothing_is_kept(self) -> None:
-        if self.runtime.told_not_durable:
+    def _warn_once_that_nothing_is_kept(self, what: str) -> None:
+        if self.runtime.durable or self.runtime.told_not_durable:
             return
         self.runtime.told_not_durable = True
         root = self
@@ -300,9 +315,7 @@ class Scope:
             root = root.parent
         definition = root.order.definition
         call = f"{definition.home[1].rpartition('.')[2]}{'' if definition.is_async else '.call'}(...)"
-        text = (
-            f"{self.task_name} saved a checkpoint outside a run: it goes with this process; to keep it, write run({call}, run_name='...')"
-        )
+        text = f"{self.task_name} {what}; to keep it, write run({call}, run_name='...')"
         self.runtime.warn(self.identify().name, NotDurable, text)
 
     async def before_delete(self) -> None:

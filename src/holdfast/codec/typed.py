@@ -12,10 +12,10 @@ import pickle
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import pydantic
-from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+from pydantic import ConfigDict, PlainSerializer, PlainValidator, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 from pydantic.warnings import ArbitraryTypeWarning
 from pydantic_core import PydanticSerializationError
 
@@ -42,6 +42,7 @@ class _Plan(Protocol):
 
     def write(self, value: Any) -> Encoded: ...
     def read(self, tree: Any, parts: Parts) -> Any: ...
+    def take(self, value: Any) -> Any: ...
 
 
 class Codec:
@@ -88,11 +89,27 @@ class Codec:
         try:
             return self._plan.read(tree, parts)
         except (Unreadable, LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
-            raise ResultIncompatible(task=self.task, expected=_shown(self.annotation), reason=_reason(error)) from error
+            raise ResultIncompatible(task=self.task, expected=self.expected, reason=_reason(error)) from error
+
+    def take(self, value: Any) -> Any:
+        """Make of a value from elsewhere what the annotation says, as pydantic does by default: of a str a datetime, of a dict a model.
+
+        Raises:
+            ResultIncompatible: it can't be made.
+        """
+        try:
+            return self._plan.take(value)
+        except (Unreadable, LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
+            raise ResultIncompatible(task=self.task, expected=self.expected, reason=_reason(error)) from error
+
+    @property
+    def expected(self) -> str:
+        """The annotation, as a person reads it."""
+        return _shown(self.annotation)
 
 
 def codec_for(annotation: Any, *, task: str, pickle: bool = False) -> Codec:
-    """The codec for a task's return annotation; `inspect.Signature.empty` and `Any` record a value by its own type.
+    """The codec for a task's return annotation, or a TypeAdapter; `inspect.Signature.empty` and `Any` record a value by its own type.
 
     Raises:
         UnrecordableResult: no value of this annotation can be recorded.
@@ -135,6 +152,9 @@ class _Exact:
             self._accept(value, Unreadable)
         return value
 
+    def take(self, value: Any) -> Any:
+        return value if self.fits(value) else self._adapter.validate_python((value,))[0]
+
     def _accept(self, value: Any, refusal: type[Exception]) -> None:
         try:
             self._adapter.validate_python((value,))
@@ -170,8 +190,11 @@ class _Validated:
         return dumped
 
     def read(self, tree: Any, parts: Parts) -> Any:
-        (value,) = self.adapter.validate_python((untag(tree, parts),), **_LOAD)
-        return value
+        return self.take(untag(tree, parts))
+
+    def take(self, value: Any) -> Any:
+        (taken,) = self.adapter.validate_python((value,), **_LOAD)
+        return taken
 
     def _prove(self, value: Any, tree: Any, parts: Parts) -> None:
         try:
@@ -209,6 +232,9 @@ class _Pickled:
         except Exception as error:
             raise Unreadable(f"pickle can't read it ({_reason(error)})") from error
 
+    def take(self, value: Any) -> Any:
+        return value
+
 
 _PYTHON: Final = list(sys.version_info[:2])
 
@@ -228,6 +254,8 @@ _LOAD: Final[dict[str, Any]] = {"by_name": True, "by_alias": True} if _NAMED els
 
 def _adapter(annotation: Any) -> TypeAdapter[tuple[Any]]:
     """An adapter for one value in a tuple: a bare dataclass or model would not take our configuration."""
+    if isinstance(annotation, TypeAdapter):
+        annotation = _type_of(annotation)
     try:
         annotation = with_known_dicts(annotation)
         adapter = _strict_adapter(annotation)
@@ -243,6 +271,32 @@ def _adapter(annotation: Any) -> TypeAdapter[tuple[Any]]:
         if node.get("type") == "callable":
             raise Refused("a callable can't be recorded; return its name")
     return adapter
+
+
+def json_form(value: Any) -> Any:
+    """What a model or dataclass is in JSON, by the names of its fields, if that is all of it: a masked secret, for one, is not.
+
+    Raises: Refused.
+    """
+    kind = name_of(type(value))
+    try:
+        adapter = TypeAdapter[Any](type(value))
+        form = adapter.dump_python(value, mode="json", round_trip=True, **_DUMP)
+        back, again = adapter.validate_python(form, **_LOAD), adapter.validate_python(form, **_LOAD)
+    except (PydanticUserError, PydanticSerializationError, ValueError, TypeError, AttributeError) as error:
+        raise Refused(f"a {kind} does not come back from its JSON form ({_reason(error)}); send plain data") from error
+    if not says_equal(value, back) and says_equal(back, again):  # else equality is of no use: NaN, or none defined
+        raise Refused(f"a {kind} would come back from its JSON form as {back!r:.200}; send plain data")
+    return form
+
+
+def _type_of(adapter: TypeAdapter[Any]) -> Any:
+    """A type that stands for what only an adapter says. It is asked by its public face: its own type is none of that."""
+    return Annotated[
+        Any,
+        PlainValidator(lambda value: adapter.validate_python(value, **_LOAD)),
+        PlainSerializer(lambda value: adapter.dump_python(value, mode="python", round_trip=True, warnings=False, **_DUMP)),
+    ]
 
 
 def _unusable(error: Exception) -> Refused:

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+from holdfast.clocks import instant
 from holdfast.codec import decode_error
 from holdfast.contexts import ctx, get_custom_context
 from holdfast.events import (
@@ -29,6 +30,7 @@ from holdfast.events import (
     Event,
     Replayed,
     RunOpened,
+    WaitBegun,
     Warned,
 )
 from holdfast.status import Status
@@ -93,6 +95,7 @@ class LogObserver:
             CheckpointSaved: self._saved,
             CheckpointsSetAside: self._set_aside,
             Replayed: self._replayed,
+            WaitBegun: self._waits,
             Warned: self._warned,
         }
 
@@ -140,6 +143,12 @@ class LogObserver:
 
     def _replayed(self, event: Replayed) -> None:
         self._line(logging.DEBUG, event, "%s: %s, from record", event.task, event.status.value)
+
+    def _waits(self, event: WaitBegun) -> None:
+        """For a value somebody may have to be asked; a sleep ends by itself."""
+        level, what = (logging.INFO, f"waits for a value of topic {event.topic!r}") if event.topic else (logging.DEBUG, "waits")
+        until = "" if event.until is None else f" until {instant(event.until).isoformat(timespec='seconds')}"
+        self._line(level, event, "%s: %s%s", self._name(event), what, until)
 
     def _warned(self, event: Warned) -> None:
         self._line(logging.WARNING, event, "%s: %s: %s", self._name(event), event.category, event.text)

@@ -13,13 +13,14 @@ from typing import Any, Final, Protocol, TextIO
 
 from holdfast.clocks import clock
 from holdfast.errors import MissingExtra
-from holdfast.events import AttemptEnded, AttemptStarted, Event, Replayed, RunOpened, Ticked
+from holdfast.events import AttemptEnded, AttemptStarted, Event, Replayed, RunOpened, Ticked, WaitBegun
 from holdfast.status import Status
 
 FRAMES_PER_SECOND: Final = 8
 PLAIN_STEPS: Final = 10
 PLAIN_SECONDS: Final = 10.0
 BARS_SHOWN: Final = 5
+TOPICS_SHOWN: Final = 3
 BAR_WIDTH: Final = 32
 
 _ENDS: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.TIMED_OUT})
@@ -67,6 +68,7 @@ class Picture:
         self.failed = 0
         self.status: Status | None = None
         self.bars: dict[str, _Sum] = {}
+        self.awaited: dict[str, str] = {}  # topics, by who waits
         self._of_action: dict[str, dict[str, tuple[float, float | None]]] = {}
 
     def see(self, event: Event) -> None:
@@ -79,6 +81,8 @@ class Picture:
                 self._forget(event.action)
             case Replayed():
                 self.reused += 1
+            case WaitBegun() if event.topic:
+                self.awaited[event.action] = event.topic
             case RunOpened():
                 self.run_name, self.root, self.recorded, self.began_at = event.run_name, event.action, event.recorded, event.at
             case _:
@@ -98,6 +102,7 @@ class Picture:
             self.bars[bar].add(*values, -1)
 
     def _end(self, event: AttemptEnded) -> None:
+        self.awaited.pop(event.action, None)
         if event.then is Status.RETRYING:
             self.retries += 1
         elif event.action == self.root:
@@ -110,7 +115,7 @@ class Picture:
             self._of_action.pop(event.action, None)  # what it reached stays in the sums
 
     def counts(self) -> str:
-        """What went otherwise than once and well; without any bar, also how many actions are done."""
+        """What went otherwise than once and well, and what is waited for; without any bar, also how many actions are done."""
         said = [] if self.bars else [f"{self.done:,} actions done"]
         if self.reused:
             said.append(f"{self.reused:,} from record")
@@ -118,6 +123,9 @@ class Picture:
             said.append(f"{self.retries:,} {'retry' if self.retries == 1 else 'retries'}")
         if self.failed:
             said.append(f"{self.failed:,} failed")
+        if self.awaited:
+            topics = sorted(set(self.awaited.values()))
+            said.append(f"waits for {', '.join(topics[:TOPICS_SHOWN])}{', ...' if len(topics) > TOPICS_SHOWN else ''}")
         return ", ".join(said)
 
 

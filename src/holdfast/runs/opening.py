@@ -52,6 +52,7 @@ from holdfast.runs.owned import Root, Run
 from holdfast.runs.presence import approach
 from holdfast.states import Fold, Record
 from holdfast.status import Status
+from holdfast.topics import send
 
 UNFINISHED_LOOKED_AT: Final = 20
 """A run without a name looks at so many earlier ones of its task for unfinished runs of the same call."""
@@ -63,6 +64,11 @@ class Finished(Frozen):
     """The run has its result on record."""
 
     value: Any
+    folder: Folder
+
+    async def send(self, topic: str, value: object) -> None:
+        """Leave a value that nobody will receive, as any that comes too late. Raises: as `topics.send`."""
+        await send(self.folder, topic, value)
 
 
 async def open_run(order: Order, context: Context, store: Folder, options: Options) -> Run | Finished:
@@ -78,7 +84,7 @@ async def open_run(order: Order, context: Context, store: Folder, options: Optio
     asked_now = _asked(order, context, run_name, options)
     folder, known, is_new = await _find_or_begin(store, asked_now, options)
     read = await read_journal(folder) if not is_new else Read.nothing()
-    finished = await _finished(store, known, _root_of(read, known), order, codec)
+    finished = await _finished(folder, store, known, _root_of(read, known), order, codec)
     if finished is not None and await confirm(folder, read, sync=options.sync):
         _log.info("run %r in %s: from record", run_name, store.url)
         return finished
@@ -92,7 +98,7 @@ async def open_run(order: Order, context: Context, store: Folder, options: Optio
             await _tell_fenced(folder, run_name, newest.epoch, run.runtime.epoch)
         await run.adopt()
         record = run.state.actions.get(known.root)
-        finished = await _finished(store, known, record, order, codec)  # a fenced owner may have ended it a moment ago
+        finished = await _finished(folder, store, known, record, order, codec)  # a fenced owner may have ended it a moment ago
     except BaseException:
         await run.close()
         raise
@@ -263,7 +269,7 @@ def _short(digest: str | None) -> str:
     return "none" if digest is None else f"digest {digest[:8]}"
 
 
-async def _finished(store: Folder, known: Asked, record: Record | None, order: Order, codec: Codec) -> Finished | None:
+async def _finished(folder: Folder, store: Folder, known: Asked, record: Record | None, order: Order, codec: Codec) -> Finished | None:
     """The root's result, where it is on record: without taking the run over, and without looking at the rest of it.
 
     Raises: RunRolledBack.
@@ -273,4 +279,4 @@ async def _finished(store: Folder, known: Asked, record: Record | None, order: O
         raise rolled_back_error(known.run_name, record)
     if record is None or not isinstance(decision, Replay):
         return None
-    return Finished(await read_value(Blobs(store, sync=True), record, codec))
+    return Finished(await read_value(Blobs(store, sync=True), record, codec), folder)

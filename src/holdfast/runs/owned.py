@@ -39,6 +39,7 @@ from holdfast.states import Fold
 from holdfast.status import Status
 from holdfast.sweeps import Broom
 from holdfast.telling import Telling
+from holdfast.topics import send
 
 _log = logging.getLogger("holdfast")
 _loops: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
@@ -134,6 +135,11 @@ class Run:
         self._listeners.append(listener)
         self.runtime.tell = self._tell_one
         return lambda: self._listeners.remove(listener)
+
+    async def send(self, topic: str, value: object) -> None:
+        """Send a value to this run. Raises: as `topics.send`."""
+        await send(self.folder, topic, value)
+        self.runtime.inbox.nudge(topic)
 
     def announce(self, store: str, *, is_new: bool, recorded: int) -> None:
         """Tell observers, before all else, which run this is."""
