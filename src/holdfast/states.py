@@ -26,12 +26,13 @@ from holdfast.events import (
     Warned,
 )
 from holdfast.rounds import Made
-from holdfast.status import Status
+from holdfast.status import Status, following
 
 _OPEN = frozenset({Status.PENDING, Status.STARTING, Status.RUNNING, Status.RETRYING, Status.AWAITING_INPUT})
 _EXECUTED = frozenset({Status.COMPLETED, Status.FAILED, Status.TIMED_OUT})
 _OUTCOMES = _EXECUTED | {Status.ROLLED_BACK}
 _OWN_ENDS = frozenset({Status.FAILED, Status.TIMED_OUT, Status.CANCELLED})
+_MAY_START = frozenset({Status.PENDING, Status.RETRYING, Status.STOPPED, Status.CRASHED})
 _UNDOING = frozenset({Status.ROLLING_BACK, Status.ROLLED_BACK})
 
 Generation3: TypeAlias = tuple[int, int, int]
@@ -222,7 +223,7 @@ class Record:
 
 
 class Fold:
-    """The state of a run. `fold` is total: an event that can't follow is passed over, as is a second end of one attempt."""
+    """The state of a run. `fold` is total: an event that the table of statuses does not allow is passed over, as is a second end."""
 
     root: str
     last_at: float
@@ -271,7 +272,8 @@ class Fold:
     def _asked(self, event: ActionAsked) -> None:
         record = self.actions.get(event.action)
         if record is not None:
-            record.ask(event)
+            if not record.has_live_attempt and record.status not in _UNDOING:
+                record.ask(event)
             return
         self.actions[event.action] = Record(event)
         if not event.parent:
@@ -283,7 +285,7 @@ class Fold:
 
     def _started(self, event: AttemptStarted) -> None:
         record = self.actions.get(event.action)
-        if record is None or event.number <= record.number:
+        if record is None or event.number <= record.number or record.status not in _MAY_START:
             return
         if record.attempt is not None:
             record.earlier = (*record.earlier, record.attempt)
@@ -330,7 +332,7 @@ class Fold:
 
     def _action_ended(self, event: ActionEnded) -> None:
         record = self.actions.get(event.action)
-        if record is None or record.has_live_attempt:
+        if record is None or record.has_live_attempt or event.then not in following(record.status):
             return
         record.status = event.then
         if event.error is not None or event.then not in _UNDOING:

@@ -247,12 +247,18 @@ def _flatten(table: Mapping[Status, _Row]) -> _Moves:
 
 
 _ACTION_MOVES: Final = _flatten(_ACTION)
+_FOLLOWING: Final = {status: frozenset(to for goals in _ACTION.get(status, {}).values() for to in goals) for status in Status}
 _ATTEMPT_MOVES: Final = _flatten(_ATTEMPT)
 
 
 def moves(status: Status, move: Move) -> frozenset[Status]:
     """Where an action or stage in `status` may go by `move`. Empty: nowhere, the move is illegal."""
     return _ACTION_MOVES.get((status, move), _NOWHERE)
+
+
+def following(status: Status) -> frozenset[Status]:
+    """Where an action or stage in `status` may go, by whichever move."""
+    return _FOLLOWING[status]
 
 
 def attempt_moves(status: Status, move: Move) -> frozenset[Status]:

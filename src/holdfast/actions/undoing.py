@@ -24,7 +24,7 @@ from holdfast.events import ActionAsked, ActionEnded, Event, Warned
 from holdfast.journals.owning import is_alive, is_gone
 from holdfast.orders import ActionID
 from holdfast.states import Fold, Undo
-from holdfast.status import CANCELABLE_STATES, SUSPENDED_STATES, Status
+from holdfast.status import Status
 
 
 class UndoAction(Action):
@@ -65,8 +65,9 @@ def rolling_back(state: Fold, root: str, task: str, version: str | None, now: fl
     record = state.actions.get(root)
     if record is None:  # its process ended before the root was on record
         yield ActionAsked(action=root, at=now, task=task, version=version)
-    if record is None or record.status in CANCELABLE_STATES - SUSPENDED_STATES:
         yield ActionEnded(action=root, at=now, then=Status.CANCELLED)
+    for unfinished in reversed(list(state.unfinished())):
+        yield ActionEnded(action=unfinished.name, at=now, then=Status.CANCELLED)
     if record is None or record.status is not Status.ROLLING_BACK:
         yield ActionEnded(action=root, at=now, then=Status.ROLLING_BACK)
 
