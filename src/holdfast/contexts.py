@@ -65,6 +65,10 @@ class Link(Protocol):
 
     def advance(self, name: str, step: float, total: float | None) -> Bar: ...
 
+    def summarize(self, text: str) -> None: ...
+
+    def implement(self, *schemas: str) -> None: ...
+
     def patience(self) -> float:
         """Seconds for which a body that can't be stopped is waited for, once it was asked to end."""
         ...
@@ -190,6 +194,37 @@ class TaskContext:
         """
         self._link.check("ctx().progress")
         return self._link.advance(name, step, total)
+
+    def summary(self, text: str, /) -> None:
+        """Say in a few words what came out: `TaskResult.summary`. The last one said counts.
+
+        It goes on record with the attempt's outcome, whatever that is: also a failed attempt keeps it. Nothing to await, in `async def` and
+        `def` bodies alike.
+
+        Args:
+            text: At most 64 KiB. Data belongs into the result, which is the payload.
+
+        Raises:
+            InvalidOption: It is no str, or longer.
+            ActionEnded, AttemptAbandoned: The attempt is over.
+        """
+        self._link.check("ctx().summary")
+        self._link.summarize(text)
+
+    def implements(self, *schemas: str) -> None:
+        """Say which schemas the result follows: `TaskResult.schemas`, and `Store.latest_result(task, schema=...)` finds it by them.
+
+        Goes on record as a summary does. Called again, it adds to what was said.
+
+        Args:
+            schemas: Names, each at most 255 characters; `"a;b"` is two.
+
+        Raises:
+            InvalidOption: One is no str, empty, or longer.
+            ActionEnded, AttemptAbandoned: The attempt is over.
+        """
+        self._link.check("ctx().implements")
+        self._link.implement(*schemas)
 
     async def now(self) -> datetime:
         """The time when this position was first reached, aware, in UTC: the same again after a crash."""

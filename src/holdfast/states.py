@@ -120,6 +120,10 @@ class Notes:
         self.undos = ()
         self.until: float | None = None
 
+    def begin(self) -> None:
+        """What an earlier attempt said of its result is not said of the one to come."""
+        self.summary, self.schemas = "", ()
+
 
 class Record:
     """All that is known about one action.
@@ -203,6 +207,7 @@ class Record:
         self.next_at: float | None = None
         if self.notes is not None:
             self.notes.until = None
+            self.notes.begin()
 
     def begin_try(self) -> None:
         self.present_try += 1
@@ -293,6 +298,7 @@ class Fold:
         record.status = Status.RUNNING
         if record.notes is not None:
             record.notes.awaiting = 0
+            record.notes.begin()
         if event.action in self.undos:
             self._undo_moves(self.undos[event.action], Status.ROLLING_BACK)
         record.fruitful = False
@@ -307,6 +313,8 @@ class Fold:
         attempt = record.attempt
         attempt.status, attempt.ended_at, attempt.error, attempt.abandoned = event.status, event.at, event.error, event.abandoned
         attempt.unknown = event.unknown
+        if event.status is Status.CRASHED and record.notes is not None:
+            record.notes.begin()  # it was about to end, and did not
         record.status, record.next_at, record.final = event.then, event.next_at, event.final
         record.value, record.blob, record.error = event.value, event.blob, event.error
         record.barren = record.barren + 1 if event.status is Status.CRASHED and not record.fruitful else 0
@@ -424,10 +432,8 @@ class Fold:
             self._await_input(record, 1)
 
     def _described(self, event: Described) -> None:
-        if (record := self.actions.get(event.action)) is not None:
-            notes = record.noted()
-            notes.summary = notes.summary if event.summary is None else event.summary
-            notes.schemas = event.schemas or notes.schemas
+        if (record := self.actions.get(event.action)) is not None and record.has_live_attempt:
+            record.noted().summary, record.noted().schemas = event.summary or "", event.schemas
 
     def _figure_saved(self, event: FigureSaved) -> None:
         if (record := self.actions.get(event.action)) is not None:

@@ -520,6 +520,8 @@ class Action:
     def _append_end(self, scope: Scope, conclusion: Conclusion, value: tuple[Any, str]) -> None:
         if (progress := scope.last_progress()) is not None:
             self.runtime.append(progress)
+        if (said := scope.last_said()) is not None:
+            self.runtime.append(said)
         event = self._end_event(scope, conclusion, value)
         scope.ended = self._concluded = True
         self._waits = conclusion.then is Status.RETRYING
@@ -570,5 +572,7 @@ class Action:
             child.abandon(status)
         self._concluded, self._waits = True, False
         if self.runtime.durable:
+            if (said := scope.last_said()) is not None:
+                self.runtime.append(said)
             self.runtime.append(self._end_event(scope, Conclusion(status, status, abandoned=True), (None, "")))
         self._leave()

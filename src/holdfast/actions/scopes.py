@@ -7,6 +7,7 @@ checks, which any thread of the body may make.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from holdfast.checkpoints import Checkpoint, Generation
 from holdfast.clocks import clock
 from holdfast.contexts import DEFAULT_TOTAL, Context
 from holdfast.errors import ActionEnded, AttemptAbandoned, NotDurable
-from holdfast.events import CheckpointSaved, Progressed, Ticked
+from holdfast.events import CheckpointSaved, Described, Progressed, Ticked
 from holdfast.folders.protocol import Folder
 from holdfast.identity import action_name
 from holdfast.limits import Slot
@@ -26,6 +27,7 @@ from holdfast.orders import ActionID, Capsule, Order, Policy
 from holdfast.progress import Bar, advance
 from holdfast.retention import Retention
 from holdfast.rounds import Rounds, resumed
+from holdfast.summaries import Said, with_schemas, with_summary
 from holdfast.topics import Entry, check_topic
 
 Generation3 = tuple[int, int, int]
@@ -57,13 +59,17 @@ _NO_CHILDREN: dict[str, Underway] = {}
 _ALL_DELIVERED: dict[str, None] = {}
 
 
+_SAYING: Final = threading.Lock()
+"""Threads of one body may speak at once. Nobody holds it for longer than it takes to make a small record."""
+
+
 class Scope:
     """The near side of one attempt. Ten thousand may be alive: what only some need is made when it is needed."""
 
     __slots__ = (
         "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "asked", "bars", "capsule", "children",
         "doubted_at", "ended", "identified", "is_over", "keys", "loaded", "loop", "number", "order", "parent", "present_try", "received",
-        "replayed", "runtime", "saves", "slot", "undelivered", "undoubted", "unstarted", "was_refused",
+        "replayed", "runtime", "said", "saves", "slot", "undelivered", "undoubted", "unstarted", "was_refused",
     )  # fmt: skip
 
     abandoned: bool
@@ -110,6 +116,7 @@ class Scope:
         self.undoubted: Generation3 | None = None
         self.loaded: Generation | None = None
         self.bars: dict[str, Bar] | None = None
+        self.said: Said | None = None
         self.slot: Slot | None = None
         self._action = action
         self._saved = 0
@@ -220,6 +227,21 @@ class Scope:
             name: (bar.n, bar.total, bar.started_at, bar.updated_at) for name, bar in self.bars.items()
         }
         return Progressed(action=self.identify().name, at=clock().now(), bars=bars)
+
+    def summarize(self, text: str) -> None:
+        with _SAYING:
+            self.said = with_summary(self.said, text)
+
+    def implement(self, *schemas: str) -> None:
+        with _SAYING:
+            self.said = with_schemas(self.said, *schemas)
+
+    def last_said(self) -> Described | None:
+        """The event of what the body said of its result, if it said anything."""
+        said = self.said
+        if said is None:
+            return None
+        return Described(action=self.identify().name, at=clock().now(), summary=said.summary, schemas=said.schemas)
 
     # slots: a body that waits for actions needs none
 
