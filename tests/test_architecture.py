@@ -26,7 +26,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "holdfast"
 # A name stands for its module, or for a package with all that is in it, unless a part of the package is named as well.
 _FLOORS = """
     frozen errors status identity rounds retries retention progress costs
-    clocks limits bridge deferred summaries
+    clocks limits bridge deferred summaries messages
     codec events telling states
     folders.protocol folders.names folders.threads folders.patience folders.abreast folders.secrets folders.troubles folders.addresses
     folders.storage_options folders.disk folders.memory folders.local folders.objects folders.ciphers folders.encrypted folders.fencing
@@ -40,7 +40,7 @@ _FLOORS = """
     attempts engines
     actions runs
     tasks
-    views stages fanout results stores launch
+    views stages fanout results latest stores launch
     observers testing
     cli page
 """

@@ -8,8 +8,10 @@ from holdfast.contexts import Context, TaskContext, contextual_run, ctx, custom_
 from holdfast.errors import HoldfastError, NonRetryable
 from holdfast.events import Event
 from holdfast.launch import RunHandle, RunOptions, run, run_sync, start
+from holdfast.messages import Message, MessageType
 from holdfast.orders import ActionID
 from holdfast.progress import Bar
+from holdfast.results import DescribedRun, TaskResult
 from holdfast.retention import Retention
 from holdfast.retries import Rate, Retry, Timeout
 from holdfast.status import (
@@ -24,7 +26,7 @@ from holdfast.status import (
 from holdfast.stores import Store
 from holdfast.tasks import AsyncTask, Call, SyncTask, Task, TaskOptions, task
 from holdfast.telling import Observer
-from holdfast.views import ActionState, AttemptState, RunState, RunSummary
+from holdfast.views import ActionState, AttemptState, Figure, RunState, RunSummary
 
 __all__ = [
     "ACTIVE_STATES",
@@ -40,9 +42,13 @@ __all__ = [
     "Call",
     "Checkpoint",
     "Context",
+    "DescribedRun",
     "Event",
+    "Figure",
     "Generation",
     "HoldfastError",
+    "Message",
+    "MessageType",
     "NonRetryable",
     "Observer",
     "Rate",
@@ -59,6 +65,7 @@ __all__ = [
     "Task",
     "TaskContext",
     "TaskOptions",
+    "TaskResult",
     "Timeout",
     "contextual_run",
     "ctx",

@@ -20,6 +20,7 @@ pickles, and says what to do. Each derives also from the builtin that people alr
     ├── RunError                           a run can't be had, or ended early
     │   ├── RunStopped, RunCancelled
     │   ├── RunExists, RunNotFound         (FileExistsError, LookupError)
+    │   ├── ActionNotFound                 (LookupError)
     │   ├── RunBusy, RunFenced             another owner is at work, or took over
     │   ├── RunRolledBack
     │   └── InputsChanged                  (ValueError)
@@ -221,6 +222,13 @@ class RunNotFound(RunError, LookupError):
 
     template = "there is no run {run_name!r} in {store}; `holdfast.Store({store!r}).runs()` lists them"
     store: str
+
+
+class ActionNotFound(RunError, LookupError):
+    """There is no action of this name on record in the run."""
+
+    template = "there is no action {action!r:.140} in run {run_name!r}; `Store.state({run_name!r}).actions` lists them by name"
+    action: str
 
 
 class RunBusy(RunError):

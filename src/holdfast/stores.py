@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
+from holdfast.actions.values import read_value
+from holdfast.blobs import Blobs
 from holdfast.bridge import portal_loop, running_loop, wait_for_loop
 from holdfast.clocks import clock
-from holdfast.errors import BlockingCall, InvalidOption, RunBusy, RunNotFound
+from holdfast.codec import codec_for
+from holdfast.errors import ActionNotFound, BlockingCall, InvalidOption, RunBusy, RunNotFound
 from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, Event
 from holdfast.folders.fencing import check_fence
 from holdfast.folders.opening import open_folder
@@ -17,6 +20,8 @@ from holdfast.folders.protocol import Folder
 from holdfast.journals.owning import take_over
 from holdfast.journals.reading import Read, read_journal
 from holdfast.journals.writing import GROUP_BYTES, Flush
+from holdfast.latest import Wanted, latest_result
+from holdfast.results import DescribedRun, TaskResult, described, result_of, unbegun
 from holdfast.retries import Seconds, to_seconds
 from holdfast.runs.asked import Asked, Options, newest_incarnation, read_asked
 from holdfast.runs.controls import send_control
@@ -24,11 +29,14 @@ from holdfast.runs.opening import open_to_undo
 from holdfast.runs.presence import LEASE_SECONDS, approach, is_known_gone, owner_of
 from holdfast.states import Fold
 from holdfast.status import CANCELABLE_STATES, Status
+from holdfast.summaries import schema_name
 from holdfast.sweeps import GRACE, size_of, sweep
+from holdfast.tasks import Task
 from holdfast.topics import send
 from holdfast.views import RunState, RunSummary, state_of, summary_of
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Store:
@@ -139,6 +147,61 @@ class Store:
         fold = Fold.of(read.events())
         return state_of(fold, asked.run_name, asked.task, asked.created, await owner_of(incarnation, read.newest))
 
+    async def result(self, run_name: str, *, action: str | None = None) -> TaskResult[Any]:
+        """What came of a run, whatever its status: of its root, or of another action.
+
+        Args:
+            action: Its `ActionID.name`; by default the root's.
+
+        Returns:
+            The payload is read by value, also where it is large: a model comes back as a dict. `latest_result` with a task gives it as
+            what the task returns. What went wrong is in `state`, as `error`.
+
+        Raises:
+            RunNotFound, ActionNotFound: There is none.
+            ResultIncompatible: The payload is recorded by pickle.
+            JournalDamaged, JournalTooNew, BlobCorrupt, StoreError: It can't be read.
+        """
+        incarnation, asked = await self._find(run_name)
+        return (await self._result(incarnation, asked, action))[0]
+
+    async def describe(self, run_name: str) -> DescribedRun:
+        """What came of a run, with what it was given, and where and with what it began. Raises: as `result`."""
+        incarnation, asked = await self._find(run_name)
+        result, fold = await self._result(incarnation, asked, None)
+        return described(asked, fold, result)
+
+    @overload
+    async def latest_result(self, task: Task[..., R], *, schema: str | None = None) -> TaskResult[R] | None: ...
+    @overload
+    async def latest_result(self, task: str, *, schema: str | None = None) -> TaskResult[Any] | None: ...
+    async def latest_result(self, task: Any, *, schema: str | None = None) -> TaskResult[Any] | None:
+        """The result of a task that ended last, among all runs: a default input for a later one.
+
+        Looked at are the newest incarnations of all runs, and in them roots and inner actions alike. It is valid, if it COMPLETED and was
+        not rolled back, though its run may have failed. A result of another `version=` of the task is valid too.
+
+        Inside a run's body ask by `await ctx().record(...)`, or before the run: the answer changes with time.
+
+        Example::
+
+            before = await store.latest_result(calibrate)
+            await run(refine(before.payload if before is not None else None), run_name="monday", store=store)
+
+        Args:
+            task: The task, so that the payload is what it returns; one that can't be read as that is passed over, with a warning in the
+                log. Or its name, so that the payload is read by value.
+            schema: Only results that follow it, by `ctx().implements`.
+
+        Returns:
+            None, where there is none.
+
+        Raises:
+            InvalidOption: `task` is neither, or `schema` is no name.
+            JournalDamaged, JournalTooNew, BlobCorrupt, StoreError: A run can't be read, and its result might be the newest.
+        """
+        return await latest_result(self.folder, _wanted(task, schema))
+
     async def stop(self, run_name: str) -> None:
         """Ask the owner to stop the run, and return once that is durable. A run without an owner is left as it is.
 
@@ -228,6 +291,22 @@ class Store:
         """`send`, for sync code."""
         _blocking("send", self.send(run_name, topic, value))
 
+    def result_sync(self, run_name: str, *, action: str | None = None) -> TaskResult[Any]:
+        """`result`, for sync code."""
+        return _blocking("result", self.result(run_name, action=action))
+
+    def describe_sync(self, run_name: str) -> DescribedRun:
+        """`describe`, for sync code."""
+        return _blocking("describe", self.describe(run_name))
+
+    @overload
+    def latest_result_sync(self, task: Task[..., R], *, schema: str | None = None) -> TaskResult[R] | None: ...
+    @overload
+    def latest_result_sync(self, task: str, *, schema: str | None = None) -> TaskResult[Any] | None: ...
+    def latest_result_sync(self, task: Any, *, schema: str | None = None) -> TaskResult[Any] | None:
+        """`latest_result`, for sync code."""
+        return _blocking("latest_result", self.latest_result(task, schema=schema))
+
     def stop_sync(self, run_name: str) -> None:
         """`stop`, for sync code."""
         _blocking("stop", self.stop(run_name))
@@ -247,6 +326,19 @@ class Store:
     def aclose_sync(self) -> None:
         """`aclose`, for sync code."""
         _blocking("aclose", self.aclose())
+
+    async def _result(self, incarnation: Folder, asked: Asked, action: str | None) -> tuple[TaskResult[Any], Fold]:
+        read = await read_journal(incarnation)
+        fold, owner = Fold.of(read.events()), await owner_of(incarnation, read.newest)
+        record = fold.actions.get(asked.root if action is None else action)
+        if record is None and action is not None and action != asked.root:
+            raise ActionNotFound(run_name=asked.run_name, action=action)
+        if record is None:
+            return unbegun(asked, owner), fold
+        payload = None
+        if record.status is Status.COMPLETED:
+            payload = await read_value(Blobs(self.folder, sync=True), record, codec_for(Any, task=record.task))
+        return result_of(fold, record, owner, payload), fold
 
     async def _find(self, run_name: str) -> tuple[Folder, Asked]:
         incarnation = await newest_incarnation(self.folder, run_name)
@@ -275,6 +367,16 @@ def _blocking(verb: str, work: Coroutine[Any, Any, T]) -> T:
         work.close()
         raise BlockingCall(task=f"Store.{verb}_sync", instead=f"store.{verb}")
     return wait_for_loop(work, portal_loop())
+
+
+def _wanted(task: Any, schema: str | None) -> Wanted:
+    """Raises: InvalidOption, UnrecordableResult."""
+    of = schema_name(schema) if schema is not None else ""
+    if isinstance(task, Task):
+        return Wanted(task.name, task.definition.result_codec(), of)
+    if not isinstance(task, str):
+        raise InvalidOption(option="task", value=task, reason="it takes a task, or the name of one")
+    return Wanted(task, codec_for(Any, task=task), of)
 
 
 def _cancelling(read: Read, asked: Asked) -> Iterator[Event]:

@@ -9,7 +9,7 @@ from typing import Any
 from holdfast.checkpoints import Generation
 from holdfast.clocks import instant
 from holdfast.codec import codec_for, decode_error, parts_of
-from holdfast.events import CheckpointSaved
+from holdfast.events import CheckpointSaved, FigureSaved
 from holdfast.frozen import Frozen
 from holdfast.orders import ActionID
 from holdfast.progress import Bar
@@ -35,6 +35,22 @@ class AttemptState(Frozen):
     abandoned: bool
 
 
+class Figure(Frozen):
+    """A figure that lies in the store.
+
+    Attributes:
+        path: Under which it is shown, such as `scans/motor.png`.
+        media_type: What it is, such as `image/png`.
+        size: Bytes.
+        key: Where it lies, in the folder of the run's incarnation.
+    """
+
+    path: str
+    media_type: str
+    size: int
+    key: str
+
+
 class ActionState(Frozen):
     """One action.
 
@@ -50,6 +66,9 @@ class ActionState(Frozen):
         progress: Its last attempt's bars.
         checkpoint: The last noted generation; its metadata is in `checkpoint.history()`.
         remains: What a rollback of it could not undo.
+        summary: What its last attempt said by `ctx().summary`; "" while it is under way.
+        schemas: What its last attempt said by `ctx().implements`.
+        figures: Those of this action alone, by display path.
     """
 
     action: ActionID
@@ -63,6 +82,9 @@ class ActionState(Frozen):
     progress: Mapping[str, Bar]
     checkpoint: Generation | None
     remains: tuple[str, ...]
+    summary: str
+    schemas: tuple[str, ...]
+    figures: tuple[Figure, ...]
 
 
 class Actions(Mapping[str, ActionState]):
@@ -87,6 +109,9 @@ class Actions(Mapping[str, ActionState]):
             progress=bars,
             checkpoint=_noted(record.saved) if record.saved is not None else None,
             remains=record.notes.remains if record.notes is not None else (),
+            summary=record.notes.summary if record.notes is not None else "",
+            schemas=record.notes.schemas if record.notes is not None else (),
+            figures=tuple(map(_figure, record.notes.figures)) if record.notes is not None else (),
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -187,6 +212,10 @@ def _attempt(attempt: Attempt) -> AttemptState:
 
 def _noted(saved: CheckpointSaved) -> Generation:
     return Generation(*saved.generation, size=saved.size, digest=saved.digest, created_at=saved.time, metadata={})
+
+
+def _figure(saved: FigureSaved) -> Figure:
+    return Figure(path=saved.path, media_type=saved.media_type, size=saved.size, key=saved.key)
 
 
 def _error(tree: Mapping[str, Any] | None) -> BaseException | None:

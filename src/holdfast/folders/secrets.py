@@ -9,7 +9,8 @@ from typing import Any, Final
 #: Stands where a secret stood.
 HIDDEN: Final = "***"
 
-_SECRET_NAME: Final = re.compile(r"key|secret|token|pass|sas|cred|connection|auth|cookie|signature", re.IGNORECASE)
+#: What a secret may be called, somewhere in its name.
+SECRET_NAME: Final = re.compile(r"key|secret|token|pass|sas|cred|connection|auth|cookie|signature", re.IGNORECASE)
 _SIGNED: Final = re.compile(r"(?i)\b(sig|signature|x-amz-signature|x-amz-security-token|x-goog-signature|accountkey|token)=[^&\s'\";]+")
 _USERINFO: Final = re.compile(r"(://[^/@:\s]*):[^/@\s]+@")
 #: Shorter ones would blot out words.
@@ -40,7 +41,7 @@ def _texts(value: Any, *, secret: bool) -> Iterator[str]:
                 yield value
         case Mapping():
             for name, each in value.items():
-                yield from _texts(each, secret=secret or bool(_SECRET_NAME.search(str(name))))
+                yield from _texts(each, secret=secret or bool(SECRET_NAME.search(str(name))))
         case list() | tuple():
             for each in value:
                 yield from _texts(each, secret=secret)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import re
 import secrets
 from collections.abc import Mapping
 from hashlib import blake2b
-from importlib.metadata import version as installed_version
 from typing import Final, Literal
 
 from holdfast.clocks import clock, instant
@@ -26,6 +24,7 @@ from holdfast.folders.protocol import Folder
 from holdfast.frozen import Frozen
 from holdfast.identity import check_name
 from holdfast.journals.writing import Flush
+from holdfast.runs.described import Beginning
 from holdfast.runs.presence import LEASE_SECONDS
 from holdfast.telling import Observer
 
@@ -52,7 +51,10 @@ class Options(Frozen):
 
 
 class Asked(Frozen):
-    """The root call as it is written down in run.json, once. `inputs` is what is compared, `arguments` say which of them differs."""
+    """The root call as it is written down in run.json, once.
+
+    `inputs` is what is compared, `arguments` say which of them differs. `beginning` is for people, and compared with nothing.
+    """
 
     run_name: str
     run_id: str
@@ -63,6 +65,7 @@ class Asked(Frozen):
     root: str
     created: float
     version: str | None
+    beginning: Beginning = Beginning()
 
     def to_json(self) -> bytes:
         body = to_json(
@@ -77,7 +80,8 @@ class Asked(Frozen):
                 "root": self.root,
                 "created": self.created,
                 "version": self.version,
-                "versions": {"holdfast": installed_version("holdfast"), "python": platform.python_version()},
+                "versions": dict(self.beginning.versions),
+                "beginning": self.beginning.to_record(),
             }
         )
         return b'{"check":"%b",%b' % (_check(body), body[1:])
@@ -110,8 +114,9 @@ async def read_asked(incarnation: Folder) -> Asked:
             root=record["root"],
             created=record["created"],
             version=record["version"],
+            beginning=Beginning.from_record(record),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise JournalDamaged(where=where, segment=0, offset=0, reason="run.json can't be read") from error
 
 

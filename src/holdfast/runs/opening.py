@@ -48,8 +48,9 @@ from holdfast.runs.asked import (
     slug_of,
 )
 from holdfast.runs.controls import send_control
+from holdfast.runs.described import Beginning
 from holdfast.runs.owned import Root, Run
-from holdfast.runs.presence import approach
+from holdfast.runs.presence import approach, poll_seconds
 from holdfast.states import Fold, Record
 from holdfast.status import Status
 from holdfast.topics import send
@@ -82,7 +83,7 @@ async def open_run(order: Order, context: Context, store: Folder, options: Optio
     run_name = options.run_name if options.run_name is not None else new_name(definition.policy.name)
     check_name("run_name", run_name)
     asked_now = _asked(order, context, run_name, options)
-    folder, known, is_new = await _find_or_begin(store, asked_now, options)
+    folder, known, is_new = await _find_or_begin(store, asked_now, order, options)
     read = await read_journal(folder) if not is_new else Read.nothing()
     finished = await _finished(folder, store, known, _root_of(read, known), order, codec)
     if finished is not None and await confirm(folder, read, sync=options.sync):
@@ -201,7 +202,7 @@ def _asked(order: Order, context: Context, run_name: str, options: Options) -> A
     return Asked(run_name, secrets.token_hex(16), policy.name, inputs, arguments, bound, root, clock().now(), policy.version)
 
 
-async def _find_or_begin(store: Folder, wanted: Asked, options: Options) -> tuple[Folder, Asked, bool]:
+async def _find_or_begin(store: Folder, wanted: Asked, order: Order, options: Options) -> tuple[Folder, Asked, bool]:
     """Return the incarnation, what it was asked for, and whether it was begun just now."""
     run_name, resume = wanted.run_name, options.resume
     following = 0
@@ -225,6 +226,7 @@ async def _find_or_begin(store: Folder, wanted: Asked, options: Options) -> tupl
         await check_beginning(store, run_name)
     await _check_fence(store, options)
     folder = store.child(f"runs/{run_name}/{following:06}")
+    wanted = replace(wanted, beginning=Beginning.of(order, options.observers, poll_seconds(folder, options.lease)))
     try:
         await folder.create("run.json", wanted.to_json())
     except ObjectExists:  # somebody begins it in this very moment: theirs counts

@@ -59,6 +59,11 @@ class Presence(Protocol):
         ...
 
 
+def poll_seconds(folder: Folder, lease: float) -> float:
+    """Seconds between two looks of an owner at its inbox."""
+    return INBOX_SECONDS if folder.logs is not None else lease / BEATS
+
+
 async def approach(folder: Folder, run_name: str, newest: Header | None, *, force: bool, lease: float = LEASE_SECONDS) -> Presence:
     """Return once nobody else seems to be at work, or at once with `force`. Raises: RunBusy, StoreError."""
     if folder.logs is not None:
@@ -133,7 +138,7 @@ class Beating:
     interval: float
 
     def __init__(self, folder: Folder, lease: float) -> None:
-        self.interval = lease / BEATS
+        self.interval = poll_seconds(folder, lease)
         self._folder = folder
         self._lease = lease
         self._me = _me()  # once: who is at work since when, not when this beat was
