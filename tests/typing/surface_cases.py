@@ -4,6 +4,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, assert_type
 from uuid import UUID
@@ -11,7 +12,23 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter
 
 import holdfast as hf
-from holdfast import Bar, Call, Checkpoint, Generation, Retry, RunHandle, Status, TaskContext, Timeout, ctx, task
+from holdfast import (
+    Bar,
+    Call,
+    Checkpoint,
+    DescribedRun,
+    Generation,
+    Message,
+    Retry,
+    RunHandle,
+    Status,
+    Store,
+    TaskContext,
+    TaskResult,
+    Timeout,
+    ctx,
+    task,
+)
 
 
 class Model(BaseModel):
@@ -174,6 +191,31 @@ async def inside(context: TaskContext) -> None:
     with hf.custom_context(tenant="arxiv"), hf.group("shards"):
         assert_type(hf.get_custom_context(), Mapping[str, str])
     hf.custom_context(tenant=3)  # type: ignore[arg-type]
+
+
+async def results(store: Store, context: TaskContext) -> None:
+    assert_type(await store.result("nightly"), TaskResult[Any])
+    assert_type(await store.result("nightly", action="abc"), TaskResult[Any])
+    assert_type(store.result_sync("nightly"), TaskResult[Any])
+    assert_type(await store.latest_result(tuned), TaskResult[Model] | None)
+    assert_type(await store.latest_result(count, schema="numbers"), TaskResult[int] | None)
+    assert_type(await store.latest_result("tuned"), TaskResult[Any] | None)
+    assert_type(store.latest_result_sync(embed), TaskResult[list[float]] | None)
+    before = await store.latest_result(tuned)
+    assert_type(before.payload if before is not None else None, Model | None)
+    described = await store.describe("nightly")
+    assert_type(described, DescribedRun)
+    assert_type(store.describe_sync("nightly"), DescribedRun)
+    assert_type(described.result, TaskResult[Any])
+    assert_type(described.observers, list[str])
+    assert_type(described.result.is_complete, bool)
+    assert_type(described.result.cost, Decimal)
+    assert_type(described.result.messages, list[Message])
+    assert_type(described.result.started_at, datetime | None)
+    assert_type(context.summary("three peaks"), None)
+    assert_type(context.implements("peaks;table", "image"), None)
+    context.summary({"peaks": 3})  # type: ignore[arg-type]
+    await store.latest_result(3)  # type: ignore[call-overload]
 
 
 async def isolated() -> None:
