@@ -27,7 +27,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "holdfast"
 _FLOORS = """
     frozen errors status identity rounds retries retention progress costs
     clocks limits bridge deferred summaries messages
-    codec events telling states
+    codec events telling states figures
     folders.protocol folders.names folders.threads folders.patience folders.abreast folders.secrets folders.troubles folders.addresses
     folders.storage_options folders.disk folders.memory folders.local folders.objects folders.ciphers folders.encrypted folders.fencing
     folders.s3 folders.gcs folders.azure folders.anywhere folders.obstore folders.opening folders
@@ -63,6 +63,12 @@ ONLY_IN = {
     "numpy": ("codec.arrays",),
     "pandas": ("codec.arrays",),
     "pyarrow": ("codec.arrays",),
+    "matplotlib": ("figures",),
+    "plotly": ("figures",),
+    "bokeh": ("figures",),
+    "panel": ("figures",),
+    "holoviews": ("figures",),
+    "PIL": ("figures",),
     "rich": ("observers",),
     "trio": (),
     "dask": ("engines",),

@@ -77,6 +77,14 @@ class Link(Protocol):
         """Cancel the actions that the body waits for."""
         ...
 
+    def leave(self) -> None:
+        """The body was asked to end, and may not hear of it: call what `on_exit` registered."""
+        ...
+
+    def on_exit(self, hook: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None: ...
+
+    def figure(self, path: str, figure: object) -> None: ...
+
     def recorded(self, what: str, fn: Callable[[], Any], *, in_thread: bool) -> Coroutine[Any, Any, Any]:
         """Return what `fn` gave when this position was first reached."""
         ...
@@ -225,6 +233,45 @@ class TaskContext:
         """
         self._link.check("ctx().implements")
         self._link.implement(*schemas)
+
+    def figure(self, path: str, figure: object, /) -> None:
+        """Keep a figure, to be shown under `path`. It is drawn at once, and written behind the body, before the attempt's outcome is.
+
+        A figure never fails the task: one that can't be drawn or written leaves the warning `FigureBroken`. The last one under a path
+        counts. In an ephemeral run it is drawn, and not kept.
+
+        Args:
+            path: Names separated by "/", such as `"scans/motor"`: at most 8, of letters, digits, `.`, `_` and `-`. It gets the suffix of
+                what is kept, unless it has it.
+            figure: A figure of matplotlib (or axes) or an image of PIL, kept as PNG; of plotly, bokeh, panel or holoviews, as a page of
+                HTML that needs no network; a str of HTML or SVG; bytes; the `Path` of a picture; or what has a `_repr_html_`,
+                `_repr_svg_` or `_repr_png_`. At most 64 MiB.
+
+        Raises:
+            InvalidName: `path` can't stand in a path.
+            ActionEnded, AttemptAbandoned: The attempt is over.
+        """
+        self._link.figure(path, figure)
+
+    def on_exit(self, hook: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Have `hook(*args, **kwargs)` called once, if this attempt ends otherwise than by returning.
+
+        That is: it fails, times out, is cancelled or stopped, or is about to be abandoned. The newest hook is called first, and all of them
+        share the grace. An async hook runs on the run's loop, any other in a thread. What a hook raises becomes the warning
+        `CleanupFailed` and a note on the attempt's error, and is never raised over it.
+
+        For an async body they are called when it has ended; or, where it has not by then, when half of the grace is over. For a `def`
+        body, which nobody can interrupt, they are called as soon as it is to end, so that a hook can end what it waits for (a
+        subprocess, a socket); it then has the grace to end. What it returns after that counts for nothing.
+
+        In a hook, `ctx()` is the attempt's, and begins nothing. Hooks are not durable: when the process dies, none is called. What has to
+        be undone then too is for `on_rollback`.
+
+        Raises:
+            InvalidOption: `hook` can't be called.
+            ActionEnded, AttemptAbandoned: The attempt is over.
+        """
+        self._link.on_exit(hook, args, kwargs)
 
     async def now(self) -> datetime:
         """The time when this position was first reached, aware, in UTC: the same again after a crash."""

@@ -23,7 +23,8 @@ pickles, and says what to do. Each derives also from the builtin that people alr
     │   ├── ActionNotFound                 (LookupError)
     │   ├── RunBusy, RunFenced             another owner is at work, or took over
     │   ├── RunRolledBack
-    │   └── InputsChanged                  (ValueError)
+    │   ├── InputsChanged                  (ValueError)
+    │   └── FigureNotFound                 (LookupError)
     ├── IdentityError                      a call has no stable place in its run
     │   ├── UnstableInput                  (TypeError)
     │   ├── AmbiguousKey, DuplicateTask    (ValueError)
@@ -52,7 +53,8 @@ pickles, and says what to do. Each derives also from the builtin that people alr
         ├── InboxDamaged                   a value that was sent can't be read
         └── CheckpointCorrupt, CheckpointForeign, BlobCorrupt
 
-    HoldfastWarning (UserWarning): NotDurable, CodeChanged, LeftRunning, Unrebuildable, DoubtfulReuse, CheckpointFallback, ContextChanged
+    HoldfastWarning (UserWarning): NotDurable, CodeChanged, LeftRunning, Unrebuildable, DoubtfulReuse, CheckpointFallback, ContextChanged,
+    FigureBroken, CleanupFailed
 """
 
 from __future__ import annotations
@@ -264,6 +266,15 @@ class InputsChanged(RunError, ValueError):
     what: str
     was: str
     now: str
+
+
+class FigureNotFound(RunError, LookupError):
+    """The run has no such figure, or more than one that the path may stand for."""
+
+    template = "run {run_name!r} has {found} under {path!r}; {there}"
+    path: str
+    found: str
+    there: str
 
 
 # identity
@@ -659,6 +670,14 @@ class CheckpointFallback(HoldfastWarning):
 
 class ContextChanged(HoldfastWarning):
     """A call would have been answered from record but for its custom context."""
+
+
+class FigureBroken(HoldfastWarning):
+    """A figure could not be drawn, or not be kept."""
+
+
+class CleanupFailed(HoldfastWarning):
+    """What an attempt did on its way out (its own clean-up, a hook of `on_exit`) failed, or did not end in time."""
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

@@ -12,8 +12,9 @@ from holdfast.blobs import Blobs
 from holdfast.bridge import portal_loop, running_loop, wait_for_loop
 from holdfast.clocks import clock
 from holdfast.codec import codec_for
-from holdfast.errors import ActionNotFound, BlockingCall, InvalidOption, RunBusy, RunNotFound
-from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, Event
+from holdfast.errors import ActionNotFound, BlockingCall, FigureNotFound, InvalidOption, RunBusy, RunNotFound
+from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, Event, FigureSaved
+from holdfast.figures import matching
 from holdfast.folders.fencing import check_fence
 from holdfast.folders.opening import open_folder
 from holdfast.folders.protocol import Folder
@@ -202,6 +203,33 @@ class Store:
         """
         return await latest_result(self.folder, _wanted(task, schema))
 
+    async def figure(self, run_name: str, path: str, *, action: str | None = None) -> bytes:
+        """The bytes of a figure that the run shows under `path`: the newest one, whichever action drew it.
+
+        Args:
+            run_name: Of the run.
+            path: The display path; without its suffix, where only one figure is meant by that.
+            action: The `ActionID.name` of the action that drew it.
+
+        Raises:
+            RunNotFound: There is no such run.
+            FigureNotFound: It has no such figure, or several; the error names those that there are.
+            JournalDamaged, JournalTooNew, StoreError: It can't be read.
+        """
+        incarnation, _ = await self._find(run_name)
+        events = (await read_journal(incarnation)).events()
+        there = [event for event in events if isinstance(event, FigureSaved) and action in (None, event.action)]
+        found = matching(there, path)
+        if len(found) != 1:
+            shown = sorted(found or {event.path for event in there})
+            raise FigureNotFound(
+                run_name=run_name,
+                path=path,
+                found=f"{len(found)} figures" if found else "no figure",
+                there=f"there {'is' if len(shown) == 1 else 'are'} {', '.join(map(repr, shown[:20])) if shown else 'none at all'}",
+            )
+        return await incarnation.get(found.popitem()[1].key)
+
     async def stop(self, run_name: str) -> None:
         """Ask the owner to stop the run, and return once that is durable. A run without an owner is left as it is.
 
@@ -306,6 +334,10 @@ class Store:
     def latest_result_sync(self, task: Any, *, schema: str | None = None) -> TaskResult[Any] | None:
         """`latest_result`, for sync code."""
         return _blocking("latest_result", self.latest_result(task, schema=schema))
+
+    def figure_sync(self, run_name: str, path: str, *, action: str | None = None) -> bytes:
+        """`figure`, for sync code."""
+        return _blocking("figure", self.figure(run_name, path, action=action))
 
     def stop_sync(self, run_name: str) -> None:
         """`stop`, for sync code."""

@@ -97,7 +97,7 @@ BATCH: Final = 500
 
 _JOURNAL = re.compile(r"(.+)/journal/(\d{20})\.jsonl")
 _SNAPSHOT = re.compile(r"(.+)/snap/(\d{20})\.jsonl")
-_MANIFESTS = re.compile(rf"(.+)/([^/]+{re.escape(NAMES_BLOBS)})")
+_MANIFESTS = re.compile(rf"(runs/[^/]+/[^/]+/actions/[^/]+/checkpoints)/([^/]+{re.escape(NAMES_BLOBS)})")  # a figure may be named like one
 _NAMELESS = (TaskSeen, ActionAsked, AttemptStarted, CheckpointSaved, Progressed, Warned)
 _log = logging.getLogger("holdfast")
 

@@ -9,7 +9,7 @@ from typing import Any
 from holdfast.actions.decisions import Conclusion
 from holdfast.actions.recorded import BUILTIN
 from holdfast.actions.runtime import Runtime
-from holdfast.actions.scopes import Scope
+from holdfast.actions.scopes import Beside, Scope
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
 from holdfast.codec import encode_error
 from holdfast.errors import (
@@ -63,7 +63,37 @@ def count_cancels() -> int:
 
 def is_done(scope: Scope, outcome: Outcome) -> bool:
     """Whether the body returned, and left nothing to see to."""
-    return isinstance(outcome, Value) and not scope.unstarted and not scope.children and scope.checkpoint_if_used is None
+    if not isinstance(outcome, Value) or scope.unstarted or scope.children:
+        return False
+    return scope.checkpoint_if_used is None and scope.drawn is None and scope.exits is None
+
+
+def of_being_ended(scope: Scope, outcome: Error) -> Outcome:
+    """How a body ended that had been asked to: what it raised on its way out does not take the place of that.
+
+    A `def` body is not interrupted. What it raises is its own failure, unless actions that it waited for were cancelled, or its hooks were
+    called: they may have taken from it what it worked with.
+    """
+    cause = cancellation_behind(outcome.error)
+    is_cleanup = scope.order.definition.is_async or cause is not None
+    if not is_cleanup and not (scope.exits is not None and scope.exits.has_begun):
+        return outcome
+    scope.keep_beside(Beside("its clean-up" if is_cleanup else "its body", outcome.error, is_expected=not is_cleanup))
+    return Ended(cause if cause is not None else asyncio.CancelledError())
+
+
+def cancellation_behind(error: BaseException) -> asyncio.CancelledError | None:
+    """The cancellation while which an error was raised, if it was."""
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        found = pending.pop()
+        if isinstance(found, asyncio.CancelledError):
+            return found
+        if found is not None and id(found) not in seen:
+            seen.add(id(found))
+            pending += [found.__context__, found.__cause__]
+    return None
 
 
 def given(outcome: Outcome, conclusion: Conclusion, *, is_durable: bool) -> Any:
@@ -82,13 +112,3 @@ def given(outcome: Outcome, conclusion: Conclusion, *, is_durable: bool) -> Any:
 def plain(values: Mapping[str, str]) -> dict[str, str]:
     """As a dict, which travels; nothing ever changes one that is in a context."""
     return values if type(values) is dict else dict(values)
-
-
-async def ended(task: asyncio.Task[Any], runtime: Runtime) -> None:
-    """Wait for a cancelled task, within the grace; being cancelled again does not cut it short."""
-    began = runtime.loop.time()
-    while not task.done() and (left := began + runtime.grace - runtime.loop.time()) > 0:
-        try:
-            await asyncio.wait({task}, timeout=left)
-        except asyncio.CancelledError:
-            continue

@@ -13,19 +13,32 @@ from contextlib import nullcontext
 from typing import Any, ClassVar
 
 from holdfast.actions.decisions import Anew, Asked, Conclusion, GoOn, Refuse, Undo, conclude, conclude_timeout, undoing
-from holdfast.actions.endings import count_cancels, encode_failure, ended, given, hangs_on_the_stop, is_done, orphans, plain
+from holdfast.actions.drawn import Drawn
+from holdfast.actions.endings import (
+    cancellation_behind,
+    count_cancels,
+    encode_failure,
+    given,
+    hangs_on_the_stop,
+    is_done,
+    of_being_ended,
+    orphans,
+    plain,
+)
+from holdfast.actions.grace import wait_within_grace
 from holdfast.actions.places import Place
 from holdfast.actions.runtime import Registered, Runtime, StopRequest
-from holdfast.actions.scopes import UNSAVED, Generation3, Saves, Scope
+from holdfast.actions.scopes import UNSAVED, Beside, Generation3, Saves, Scope
 from holdfast.actions.undos import Completion
 from holdfast.actions.values import keep
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
 from holdfast.blobs import Naming
-from holdfast.checkpoints import newest_generation, newest_of_version
+from holdfast.checkpoints import Checkpoint, newest_generation, newest_of_version
 from holdfast.clocks import clock
 from holdfast.codec import Codec, decode_error, encode_error
 from holdfast.contexts import Context
 from holdfast.errors import (
+    CleanupFailed,
     HoldfastWarning,
     InvalidOption,
     LeftRunning,
@@ -50,8 +63,8 @@ class Action:
     """An undo's start is durable before its body begins."""
 
     __slots__ = (
-        "_asked_at", "_codec", "_completion", "_concluded", "_decision", "_failures", "_given_up", "_id", "_present_try", "_record",
-        "_saves", "_scope", "_waits", "context", "name", "order", "parent", "place", "runtime", "task",
+        "_asked_at", "_cancels", "_codec", "_completion", "_concluded", "_decision", "_failures", "_given_up", "_id", "_present_try",
+        "_record", "_saves", "_scope", "_waits", "context", "name", "order", "parent", "place", "runtime", "task",
     )  # fmt: skip
 
     context: Context
@@ -88,6 +101,7 @@ class Action:
         self._concluded = False
         self._given_up = False
         self._waits = False
+        self._cancels = 0
         self._failures = 0
         self._asked_at = 0.0
         self._present_try = 0
@@ -122,7 +136,7 @@ class Action:
         """Run attempts until there is an outcome, and return or raise it."""
         if self.parent is not None:
             self.parent.check(f"a call of {self.policy.name}")
-        cancels = count_cancels()
+        self._cancels = count_cancels()
         self.runtime.live[self.name] = self
         if self.parent is not None:
             self.parent.bear(self)
@@ -152,6 +166,8 @@ class Action:
                         scope.ended = True
                     else:
                         outcome, timeout = await self._attempt(scope, capsule)
+                    if scope.exits is not None and not isinstance(outcome, Value):
+                        await scope.exits.over()
                 finally:
                     if slot is not None:
                         slot.pause()
@@ -160,7 +176,7 @@ class Action:
                     raise await self._roll_back(scope, conclusion.error)
                 if conclusion.then is not Status.RETRYING or self._given_up:
                     return given(outcome, conclusion, is_durable=self.runtime.durable)
-                if count_cancels() > cancels:  # while the attempt wound up, or by a body that made another error of it
+                if count_cancels() > self._cancels:  # while the attempt wound up
                     raise asyncio.CancelledError
                 number += 1
                 self._failures += 1
@@ -369,13 +385,27 @@ class Action:
         """See to what the body leaves behind."""
         if isinstance(outcome, Abandoned):
             scope.abandon()
+        if isinstance(outcome, Error):
+            outcome = self._of_its_own(scope, outcome)
+        if scope.exits is not None and scope.exits.has_begun and isinstance(outcome, Value):
+            outcome = Ended(asyncio.CancelledError())  # what its hooks took from it may be in what it returned
         if isinstance(outcome, Value):
             outcome = await self._after_return(scope, outcome)
         if not isinstance(outcome, Value):
             await self._end_children(scope)
-            outcome = await self._finish_checkpoint(scope, outcome)
+            outcome = await self._finish_writing(scope, outcome)
         scope.ended = True  # from here on a stray task of the body begins nothing
         await self._end_children(scope)
+        return outcome
+
+    def _of_its_own(self, scope: Scope, outcome: Error) -> Outcome:
+        """What a body raised on its way out does not take the place of what ended it; what it raised before stands, whatever follows."""
+        is_here = asyncio.current_task() is self.task  # else in a task of its own, which nobody ends but `_bounded`
+        cancelled = is_here and count_cancels() > self._cancels
+        if scope.is_leaving or (cancelled and (self.runtime.stop is not None or cancellation_behind(outcome.error) is not None)):
+            return of_being_ended(scope, outcome)
+        if is_here:
+            self._cancels = count_cancels()  # a TaskGroup that fails leaves one behind, up to Python 3.12
         return outcome
 
     async def _after_return(self, scope: Scope, outcome: Outcome) -> Outcome:
@@ -388,7 +418,7 @@ class Action:
             while True:
                 while tasks := {child.task for child in scope.children.values() if child.task is not None}:
                     await asyncio.wait(tasks)
-                outcome = await self._finish_checkpoint(scope, outcome)
+                outcome = await self._finish_writing(scope, outcome)
                 if not scope.children:
                     return outcome
         except asyncio.CancelledError as cause:
@@ -401,13 +431,16 @@ class Action:
         text = f"{self.policy.name} returned while actions that it began still ran; they are awaited: {names}. Await them in the body"
         self.runtime.warn(self.name, LeftRunning, text)
 
-    async def _finish_checkpoint(self, scope: Scope, outcome: Outcome) -> Outcome:
+    async def _finish_writing(self, scope: Scope, outcome: Outcome) -> Outcome:
         """What is written behind belongs to the attempt: its failure is the attempt's, or a note on it."""
-        checkpoint = scope.checkpoint_if_used
-        if checkpoint is None or scope.abandoned or self.runtime.lost is not None:
-            return outcome
+        for behind in (scope.checkpoint_if_used, scope.drawn):
+            if behind is not None and not scope.abandoned and self.runtime.lost is None:
+                outcome = await self._finish(behind, outcome)
+        return outcome
+
+    async def _finish(self, behind: Checkpoint | Drawn, outcome: Outcome) -> Outcome:
         try:
-            await checkpoint.finish()
+            await behind.finish()
         except asyncio.CancelledError as cause:
             return Ended(cause) if isinstance(outcome, Value) else outcome
         except Exception as error:
@@ -430,15 +463,21 @@ class Action:
             passed = "" if task.done() else what
         except asyncio.CancelledError as cancelled:
             cause = cancelled
+        was_at_work = not scope.is_over
         if not task.done():
+            scope.is_leaving = was_at_work
             task.cancel()
-            await ended(task, self.runtime)
+            await wait_within_grace((task,), self.runtime, scope.leave)
         if not task.done():
+            scope.leave()
             scope.abandon()
             await self._end_children(scope)
             return Abandoned(cause), passed
         outcome = task.result()
-        return outcome, "" if isinstance(outcome, Value) else passed
+        if isinstance(outcome, Error) and passed and was_at_work:
+            scope.keep_beside(Beside("its body", outcome.error, is_expected=True))
+        came_first = isinstance(outcome, Value) or (isinstance(outcome, Error) and not was_at_work)
+        return outcome, "" if came_first else passed
 
     # from ended to recorded
 
@@ -471,6 +510,10 @@ class Action:
                 outcome = Error(error, is_its_own=False)
             except asyncio.CancelledError as cause:
                 outcome = Ended(cause)
+        if scope.exits is not None and not isinstance(outcome, Value):
+            await scope.exits.over()
+        if scope.besides is not None and not self._concluded:
+            outcome, timeout = self._tell_besides(scope, outcome, timeout)
         try:
             conclusion = undoing(self._conclusion(scope, outcome, timeout), self.policy, self._has_undos())
         except InvalidOption as error:  # a `retry_on` that raised
@@ -506,7 +549,22 @@ class Action:
         jitter = random.random()
         if not timeout:
             return conclude(outcome, self.policy, self._failures, jitter, self.runtime.stopped_as)
-        return conclude_timeout(timeout, self._timed_out(timeout), self.policy, self._failures, jitter, abandoned=scope.abandoned)
+        error = self._timed_out(timeout)
+        for beside in scope.besides or ():
+            error.add_note(f"besides, on the way out: {beside.text}")
+        return conclude_timeout(timeout, error, self.policy, self._failures, jitter, abandoned=scope.abandoned)
+
+    def _tell_besides(self, scope: Scope, outcome: Outcome, timeout: str) -> tuple[Outcome, str]:
+        """Record what failed on the way out, and note it on the error that it must not replace."""
+        try:
+            for beside in scope.besides or ():
+                if isinstance(outcome, Error):
+                    outcome.error.add_note(f"besides, on the way out: {beside.text}")
+                if not beside.is_expected:
+                    self.runtime.warn(self.name, CleanupFailed, f"{self.policy.name}: {beside.text}")
+        except HoldfastWarning as warning:  # whoever makes warnings errors means it
+            return Error(warning), ""
+        return outcome, timeout
 
     def _watch_exit(self, outcome: Outcome) -> None:
         """`SystemExit` and `KeyboardInterrupt` in a body end the run; anything else of their rank means that the process is broken."""
@@ -557,16 +615,27 @@ class Action:
 
     async def _discard(self, scope: Scope) -> None:
         scope.ended = True
+        if scope.drawn is not None:
+            scope.drawn.give_up()
         if scope.checkpoint_if_used is not None:
             scope.checkpoint_if_used.give_up()
             if not scope.abandoned:  # else its body may still be at work there: it goes with the last that knows it
                 await asyncio.to_thread(scope.checkpoint_if_used.discard)
+
+    def leave(self) -> None:
+        if self._scope is not None and not self._concluded:
+            self._scope.leave()
 
     def abandon(self, status: Status) -> None:
         """Record the end of an action that can't be stopped: what it still does counts for nothing."""
         self._given_up, scope = True, self._scope
         if scope is None or self._concluded or self.runtime.lost is not None:
             return
+        scope.leave()
+        if scope.besides is not None:
+            self._tell_besides(scope, Abandoned(asyncio.CancelledError()), "")
+        if scope.drawn is not None:
+            scope.drawn.give_up()
         scope.abandon()
         for child in list(scope.children.values()):
             child.abandon(status)

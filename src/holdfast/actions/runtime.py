@@ -63,6 +63,10 @@ class Underway(Protocol):
     @property
     def task_name(self) -> str: ...
 
+    def leave(self) -> None:
+        """It was asked to end, and does not: call the hooks of its attempt."""
+        ...
+
     def abandon(self, status: Status) -> None:
         """Record its end for it, and let nothing count that it still does."""
 

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
+from holdfast.actions.drawn import Drawn, broken_text
+from holdfast.actions.exits import Exits
+from holdfast.actions.grace import wait_within_grace
 from holdfast.actions.recorded import recorded_call
 from holdfast.actions.runtime import Runtime, Underway
 from holdfast.actions.undos import register
 from holdfast.actions.waiting import receive_call, sleep_call
+from holdfast.bridge import running_loop
 from holdfast.checkpoints import Checkpoint, Generation
 from holdfast.clocks import clock
-from holdfast.contexts import DEFAULT_TOTAL, Context
-from holdfast.errors import ActionEnded, AttemptAbandoned, NotDurable
-from holdfast.events import CheckpointSaved, Described, Progressed, Ticked
+from holdfast.contexts import DEFAULT_TOTAL, Context, TaskContext
+from holdfast.errors import ActionEnded, AttemptAbandoned, FigureBroken, InvalidOption, NotDurable
+from holdfast.events import CheckpointSaved, Described, Event, Progressed, Ticked, Warned
+from holdfast.figures import display_path, render, with_suffix
 from holdfast.folders.protocol import Folder
+from holdfast.frozen import Frozen
 from holdfast.identity import action_name
 from holdfast.limits import Slot
 from holdfast.orders import ActionID, Capsule, Order, Policy
@@ -59,6 +66,18 @@ _NO_CHILDREN: dict[str, Underway] = {}
 _ALL_DELIVERED: dict[str, None] = {}
 
 
+class Beside(Frozen):
+    """What went wrong on an attempt's way out, beside its end. What is `expected` is no failure: the end itself brought it about."""
+
+    where: str
+    error: BaseException
+    is_expected: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"{self.where} raised {type(self.error).__name__}: {self.error}"
+
+
 _SAYING: Final = threading.Lock()
 """Threads of one body may speak at once. Nobody holds it for longer than it takes to make a small record."""
 
@@ -67,14 +86,16 @@ class Scope:
     """The near side of one attempt. Ten thousand may be alive: what only some need is made when it is needed."""
 
     __slots__ = (
-        "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "asked", "bars", "capsule", "children",
-        "doubted_at", "ended", "identified", "is_over", "keys", "loaded", "loop", "number", "order", "parent", "present_try", "received",
-        "replayed", "runtime", "said", "saves", "slot", "undelivered", "undoubted", "unstarted", "was_refused",
+        "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "asked", "bars", "besides", "capsule",
+        "children", "doubted_at", "drawn", "ended", "exits", "identified", "is_leaving", "is_over", "keys", "loaded", "loop", "number",
+        "order", "parent", "present_try", "received", "replayed", "runtime", "said", "saves", "slot", "undelivered", "undoubted",
+        "unstarted", "was_refused",
     )  # fmt: skip
 
     abandoned: bool
     ended: bool
     identified: int
+    is_leaving: bool
     is_over: bool
     number: int
     order: Order
@@ -101,6 +122,7 @@ class Scope:
         self.capsule: Capsule | None = None
         self.ended = False
         self.abandoned = False
+        self.is_leaving = False  # its body was asked to end
         self.is_over = False
         self.unstarted = 0
         self.was_refused = False
@@ -118,6 +140,9 @@ class Scope:
         self.bars: dict[str, Bar] | None = None
         self.said: Said | None = None
         self.slot: Slot | None = None
+        self.drawn: Drawn | None = None
+        self.exits: Exits | None = None
+        self.besides: list[Beside] | None = None
         self._action = action
         self._saved = 0
         self._waiting = 0
@@ -176,12 +201,85 @@ class Scope:
             raise ActionEnded(what=what, task=self.policy.name)
 
     def patience(self) -> float:
-        return self.runtime.grace if self.runtime.stop is not None else 0.0
+        return self.runtime.grace if self.runtime.stop is not None or self.exits is not None else 0.0
 
     def cancel_children(self) -> None:
         for child in list(self.children.values()):
             if child.task is not None:
                 child.task.cancel()
+
+    def leave(self) -> None:
+        self.is_leaving = self.is_leaving or not self.is_over
+        if self.exits is not None:
+            self.exits.begin()
+
+    def on_exit(self, hook: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self.check("ctx().on_exit")
+        if not callable(hook):
+            raise InvalidOption(option="hook", value=hook, reason="give a function, and its arguments behind it")
+        with _SAYING:
+            if self.exits is None:
+                self.exits = Exits(self.runtime, self.task_name, self._ended_context(), self._exit_failed)
+        self.exits.add(hook, args, kwargs)
+
+    def _ended_context(self) -> TaskContext:
+        """This attempt, as it is seen when it has ended."""
+        assert self.capsule is not None
+        seen = Scope(self.runtime, self.identify(), self.order, self.number, self.present_try, self.saves, self.parent)
+        seen.capsule, seen.ended = self.capsule, True
+        return TaskContext(self.capsule, seen)
+
+    def _exit_failed(self, hook: str, error: BaseException) -> None:
+        self.keep_beside(Beside(f"its on_exit {hook}", error))
+
+    def keep_beside(self, beside: Beside) -> None:
+        """Keep what must not take the place of the attempt's end."""
+        self.besides = [*(self.besides or ()), beside]
+
+    def figure(self, path: str, figure: object) -> None:
+        self.check("ctx().figure")
+        shown = display_path(path)
+        try:
+            rendered = render(figure)
+        except Exception as error:
+            self._warn_from_anywhere(FigureBroken, broken_text(self.task_name, path, error))
+            return
+        self.check("ctx().figure")  # drawing takes its time
+        if self.runtime.durable:
+            full = with_suffix(shown, rendered)
+            self._on_loop(lambda: self._drawn().put(full, rendered))
+        else:
+            self._warn_once_that_nothing_is_kept("drew a figure outside a run: it goes with this process")
+
+    def _drawn(self) -> Drawn:
+        if self.drawn is None:
+            assert self.capsule is not None
+            self.drawn = Drawn(self.runtime, self.identify().name, self.task_name, self.capsule.fencing_token)
+            if self.ended or self.abandoned:
+                self.drawn.give_up()
+        return self.drawn
+
+    def _warn_from_anywhere(self, category: type[Warning], text: str) -> None:
+        if running_loop() is self.loop:
+            self.warn(category, text)
+            return
+        event: Event = Warned(action=self.identify().name, at=clock().now(), category=category.__name__, text=text)
+        self._on_loop(lambda: self._append_late(event))
+        warnings.warn(text, category, stacklevel=4)
+
+    def _append_late(self, event: Event) -> None:
+        if not self.ended and self.runtime.lost is None:
+            self.runtime.append(event)
+
+    def _on_loop(self, work: Callable[[], None]) -> None:
+        """Have it done on the run's loop, in its turn: before whatever this thread does next is heard of there."""
+        if running_loop() is self.loop:
+            work()
+            return
+        try:
+            self.loop.call_soon_threadsafe(work)
+        except RuntimeError:  # the loop is closed
+            raise AttemptAbandoned(what="ctx()", task=self.policy.name) from None
 
     def recorded(self, what: str, fn: Callable[[], Any], *, in_thread: bool) -> Coroutine[Any, Any, Any]:
         self.check(f"ctx().{what}")
@@ -389,10 +487,12 @@ class Scope:
         tasks = {child.task for child in pending if child.task is not None}
         for task in tasks:
             task.cancel()
-        began = self.loop.time()
-        while (alive := {t for t in tasks if not t.done()}) and (left := began + self.runtime.grace - self.loop.time()) > 0:
-            try:
-                await asyncio.wait(alive, timeout=left)
-            except asyncio.CancelledError:
-                continue
+        if tasks:
+            await wait_within_grace(tasks, self.runtime, lambda: _leave(pending))
         return [child for child in pending if child.task is not None and not child.task.done()]
+
+
+def _leave(children: Sequence[Underway]) -> None:
+    for child in children:
+        if child.task is not None and not child.task.done():
+            child.leave()

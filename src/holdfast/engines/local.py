@@ -43,6 +43,7 @@ class LocalEngine:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError as cause:
+            link.leave()
             link.cancel_children()
             await _settled(future, link.patience)
             future.add_done_callback(lambda done: done.cancelled() or done.exception())

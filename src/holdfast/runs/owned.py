@@ -107,6 +107,7 @@ class Run:
         self._main: asyncio.Task[Any] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._patience: asyncio.TimerHandle | None = None
+        self._halfway: asyncio.TimerHandle | None = None
         self._seen: set[str] = set()
         self._listeners: list[Callable[[Event], None]] = [self._telling.tell] if self._telling else []
         journal.on_durable = self._fold
@@ -242,8 +243,9 @@ class Run:
         """Write what is queued, and let go of everything. Cancellation does not cut it short."""
         if self._watch is not None:
             self._watch.cancel()
-        if self._patience is not None:
-            self._patience.cancel()
+        for timer in (self._patience, self._halfway):
+            if timer is not None:
+                timer.cancel()
         closing = asyncio.ensure_future(self._close_all())
         while not closing.done():
             try:
@@ -281,6 +283,7 @@ class Run:
         self.runtime.stop = stop
         if self._main is not None:  # else it is about to begin, and sees that it need not
             self._main.cancel()
+        self._halfway = self.runtime.loop.call_later(self.runtime.grace / 2, self._leave)
         self._patience = self.runtime.loop.call_later(self.runtime.grace, self._give_up)
 
     def request_from_thread(self, stop: StopRequest) -> None:
@@ -292,6 +295,11 @@ class Run:
         if self._patience is not None:
             self._patience.cancel()
         self._give_up()
+
+    def _leave(self) -> None:
+        """Have the hooks called of what has not ended yet."""
+        for action in reversed(list(self.runtime.live.values())):
+            action.leave()
 
     def _give_up(self) -> None:
         self.runtime.grace = 0.0
