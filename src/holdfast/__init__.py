@@ -13,7 +13,8 @@ from holdfast.orders import ActionID
 from holdfast.progress import Bar
 from holdfast.results import DescribedRun, TaskResult
 from holdfast.retention import Retention
-from holdfast.retries import Rate, Retry, Timeout
+from holdfast.retries import Rate, Retry, RetryPolicy, Timeout
+from holdfast.stages import Stage, StageState, StageStateHistoryEntry, parallel, pipeline, stage, stage_states
 from holdfast.status import (
     ACTIVE_STATES,
     CANCELABLE_STATES,
@@ -54,10 +55,14 @@ __all__ = [
     "Rate",
     "Retention",
     "Retry",
+    "RetryPolicy",
     "RunHandle",
     "RunOptions",
     "RunState",
     "RunSummary",
+    "Stage",
+    "StageState",
+    "StageStateHistoryEntry",
     "StageStatus",
     "Status",
     "Store",
@@ -73,8 +78,12 @@ __all__ = [
     "get_custom_context",
     "group",
     "latest_checkpoint",
+    "parallel",
+    "pipeline",
     "run",
     "run_sync",
+    "stage",
+    "stage_states",
     "start",
     "task",
 ]

@@ -13,6 +13,7 @@ pickles, and says what to do. Each derives also from the builtin that people alr
     │   ├── ReceivedInvalid                (ValueError) a value came that is not of the type that was asked for
     │   ├── OutcomeUnknown                 on_crash="fail": it began, and nobody knows how it ended
     │   ├── CrashLoop                      it crashed its process too often, without progress
+    │   ├── AttemptsSpent                  a stage that may not begin: RetryPolicy.GLOBAL has no execution left
     │   ├── UndoMissing                    (ImportError) the task of a recorded undo is not found here
     │   ├── RollbackIncomplete             not everything could be undone
     │   └── RemoteFailure                  a recorded exception whose type can't be rebuilt here
@@ -31,10 +32,12 @@ pickles, and says what to do. Each derives also from the builtin that people alr
     │   └── AmbiguousLoop                  (RuntimeError)
     ├── ValueNotKept                       a value that would not come back as it was
     │   ├── UnrecordableResult             (TypeError)
-    │   └── ResultIncompatible             (ValueError) recorded, and no longer valid for this code
+    │   ├── ResultIncompatible             (ValueError) recorded, and no longer valid for this code
+    │   └── LargeState                     (LookupError) a stage's state lies in a blob, which a reader did not read
     ├── Misuse                             the calling code has to change
     │   ├── InvalidTask, InvalidCall       (TypeError)
     │   ├── InvalidOption, InvalidName     (ValueError)
+    │   ├── InvalidPipeline                (ValueError)
     │   ├── InvalidContext                 (TypeError)
     │   ├── NestedRun                      (ValueError)
     │   ├── BlockingCall, NoLoop           (RuntimeError)
@@ -158,6 +161,19 @@ class CrashLoop(TaskError):
     )
     task: str
     crashes: int
+
+
+class AttemptsSpent(TaskError):
+    """A stage was not begun, since the stages of its pipeline have taken all executions that `RetryPolicy.GLOBAL` allows them together."""
+
+    template = (
+        "{stage} was not begun: the stages of {pipeline} have taken all {max_attempts} executions of RetryPolicy.GLOBAL, in which each "
+        "execution counts, also a successful one. Run the same line again, which reuses what COMPLETED and begins with all of them anew; "
+        "or raise max_attempts"
+    )
+    pipeline: str
+    stage: str
+    max_attempts: int
 
 
 class UndoMissing(TaskError, ImportError):
@@ -349,6 +365,14 @@ class ResultIncompatible(ValueNotKept, ValueError):
     reason: str
 
 
+class LargeState(ValueNotKept, LookupError):
+    """A stage's state that is too large for the journal was not read with it."""
+
+    template = "{stage}: its state is too large for the journal, and was not read with the run (blob {digest}); read it in a later stage"
+    stage: str
+    digest: str
+
+
 # misuse
 
 
@@ -387,6 +411,14 @@ class InvalidName(Misuse, ValueError):
     template = "{kind} {name!r:.140} is not usable: {reason}"
     kind: str
     name: str
+    reason: str
+
+
+class InvalidPipeline(Misuse, ValueError):
+    """Stages, names or numbers that make no pipeline, or a state that is none of its."""
+
+    template = "pipeline {pipeline!r:.200}: {reason}"
+    pipeline: object
     reason: str
 
 

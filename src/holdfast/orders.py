@@ -63,12 +63,11 @@ class Definition:
     `annotation` gives the return annotation; it is asked when a codec is first needed, since what it names may be defined later.
     """
 
-    __slots__ = ("__weakref__", "_codec", "annotation", "bound_cells", "fn", "home", "is_async", "policy", "signature")
+    __slots__ = ("__weakref__", "_codec", "annotation", "bound_cells", "fn", "is_async", "policy", "signature")
 
     annotation: Callable[[], Any]
     bound_cells: bool
     fn: Callable[..., Any]
-    home: tuple[str, str]
     is_async: bool
     policy: Policy
     signature: Signature
@@ -90,7 +89,13 @@ class Definition:
         self.annotation = annotation
         self.bound_cells = bound_cells
         self._codec: Codec | None = None
-        self.home = (str(getattr(fn, "__module__", "")), str(getattr(fn, "__qualname__", "")))
+
+    @property
+    def home(self) -> tuple[str, str]:
+        """The module and the name under which the task is found again. A function that is made says it itself (`__holdfast_home__`)."""
+        fn = self.fn
+        found: Callable[[], tuple[str, str]] | None = getattr(fn, "__holdfast_home__", None)
+        return (str(getattr(fn, "__module__", "")), str(getattr(fn, "__qualname__", ""))) if found is None else found()
 
     def with_policy(self, policy: Policy) -> Definition:
         return Definition(

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from enum import Enum
 from typing import Final, TypeAlias, cast
 
 from holdfast.errors import IdentityError, InvalidOption, Misuse, NonRetryable, ValueNotKept
@@ -101,6 +102,17 @@ class Retry:
         return cls() if retries is None else cls(_whole_number("retries", retries, at_least=0) + 1)
 
 
+class RetryPolicy(Enum):
+    """What `max_attempts` of a pipeline counts. An execution is an attempt of a stage that COMPLETED, FAILED or TIMED_OUT."""
+
+    NONE = "NONE"
+    """One failure of a stage fails the pipeline."""
+    STAGE = "STAGE"
+    """Each stage has `max_attempts` of its own."""
+    GLOBAL = "GLOBAL"
+    """All stages together have `max_attempts` executions; each execution takes one, also a successful one."""
+
+
 @dataclass(frozen=True, slots=True, init=False)
 class Timeout:
     """How long an action may take.
@@ -180,7 +192,25 @@ def interval(retry: Retry, failures: int, jitter: float) -> float:
     return ceiling * jitter if retry.jitter else ceiling
 
 
-def decide(retry: Retry, error: Exception, failures: int, jitter: float) -> Again | GiveUp:
+def attempts_left(policy: RetryPolicy, max_attempts: int, failures: int, executions: int) -> int:
+    """How many more executions may begin. Crashed, stopped, cancelled and replayed attempts are no executions.
+
+    Args:
+        policy: What is counted.
+        max_attempts: As many as there may be: of a stage (STAGE), or of all stages together (GLOBAL).
+        failures: Executions of this stage that failed, in its present asking.
+        executions: Executions of all stages in the pipeline's present try, with those under way.
+    """
+    match policy:
+        case RetryPolicy.NONE:
+            return max(1 - failures, 0)
+        case RetryPolicy.STAGE:
+            return max(max_attempts - failures, 0)
+        case RetryPolicy.GLOBAL:
+            return max(max_attempts - executions, 0)
+
+
+def decide(retry: Retry, error: Exception, failures: int, jitter: float, left: int | None = None) -> Again | GiveUp:
     """Whether a failed attempt is followed by another, and when.
 
     Args:
@@ -188,13 +218,14 @@ def decide(retry: Retry, error: Exception, failures: int, jitter: float) -> Agai
         error: What the attempt raised.
         failures: How many attempts of the present asking failed, this one included: at least 1.
         jitter: A number from [0, 1), drawn anew each time.
+        left: How many more attempts may begin, where others take of the same `max_attempts`; None: what the failures leave of it.
 
     Raises:
         InvalidOption: `retry_on` is a function, and it raised, or returned neither a bool nor a duration.
     """
     if isinstance(error, (NonRetryable, *retry.give_up_on)):
         return GiveUp(final=True)
-    if isinstance(error, _CODE_MUST_CHANGE) or failures >= retry.max_attempts:
+    if isinstance(error, _CODE_MUST_CHANGE) or (retry.max_attempts - failures if left is None else left) <= 0:
         return GiveUp(final=False)
     answer = _wants_retry(retry.retry_on, error)
     if answer is False:

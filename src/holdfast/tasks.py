@@ -398,6 +398,11 @@ def _takes_its_class(fn: Any) -> bool:
     return in_class and code is not None and code.co_argcount > 0 and code.co_varnames[0] == "cls"
 
 
+def policy_of(name: str, options: Mapping[str, Any]) -> Policy:
+    """The policy of a task of this name. Raises: InvalidOption."""
+    return _policy(Policy(name=name), options)
+
+
 def _policy(base: Policy, options: Mapping[str, Any]) -> Policy:
     """Apply options to a policy. Raises: InvalidOption."""
     changes: dict[str, Any] = {}

@@ -9,6 +9,7 @@ from typing import Any
 from holdfast.checkpoints import Generation
 from holdfast.clocks import instant
 from holdfast.codec import codec_for, decode_error, parts_of
+from holdfast.errors import InvalidCall
 from holdfast.events import CheckpointSaved, FigureSaved
 from holdfast.frozen import Frozen
 from holdfast.orders import ActionID
@@ -120,6 +121,11 @@ class Actions(Mapping[str, ActionState]):
     def __len__(self) -> int:
         return len(self._fold.actions)
 
+    @property
+    def fold(self) -> Fold:
+        """What they are views of."""
+        return self._fold
+
     def _id(self, record: Record) -> ActionID:
         lineage = [record]
         while (above := self._fold.actions.get(lineage[-1].parent)) is not None:
@@ -166,6 +172,13 @@ class RunState(RunSummary):
     def error(self) -> BaseException | None:
         """How the root failed, if it did."""
         return self.root.error if self.root is not None else None
+
+
+def fold_of(state: RunState) -> Fold:
+    """What a state is a view of. Raises: InvalidCall."""
+    if not isinstance(state.actions, Actions):
+        raise InvalidCall(verb="reading it", got=f"a state with {type(state.actions).__name__} for actions")
+    return state.actions.fold
 
 
 def summary_of(fold: Fold, run_name: str, task: str, created: float, owner: Owner) -> RunSummary:

@@ -96,7 +96,9 @@ class Conclusion(Frozen):
 _COMPLETED = Conclusion(Status.COMPLETED, Status.COMPLETED)
 
 
-def conclude(outcome: Outcome, policy: Policy, failures: int, jitter: float, stopped_as: Status | None) -> Conclusion:
+def conclude(
+    outcome: Outcome, policy: Policy, failures: int, jitter: float, stopped_as: Status | None, left: int | None = None
+) -> Conclusion:
     """Decide what the end of an attempt means.
 
     Args:
@@ -105,6 +107,7 @@ def conclude(outcome: Outcome, policy: Policy, failures: int, jitter: float, sto
         failures: Of this asking, before this attempt.
         jitter: From [0, 1).
         stopped_as: STOPPED or CANCELLED, where the run was asked to end so; else None.
+        left: How many more attempts may begin, where others take of them too; None: what the failures leave.
     """
     match outcome:
         case Value():
@@ -112,17 +115,19 @@ def conclude(outcome: Outcome, policy: Policy, failures: int, jitter: float, sto
         case Error(error, is_its_own=False) if policy.on_crash == "fail":
             return Conclusion(Status.FAILED, Status.FAILED, error, unknown=True)
         case Error(error):
-            return _failed(Status.FAILED, Status.FAILED, error, policy, failures, jitter)
+            return _failed(Status.FAILED, Status.FAILED, error, policy, failures, jitter, left)
         case Ended() | Abandoned():
             status = stopped_as or Status.CANCELLED
             return Conclusion(status, status, abandoned=isinstance(outcome, Abandoned))
 
 
-def conclude_timeout(what: str, error: TaskTimedOut, policy: Policy, failures: int, jitter: float, *, abandoned: bool) -> Conclusion:
-    """Decide what a passed timeout means: `what` is "attempt" or "total"."""
+def conclude_timeout(
+    what: str, error: TaskTimedOut, policy: Policy, failures: int, jitter: float, left: int | None = None, *, abandoned: bool
+) -> Conclusion:
+    """Decide what a passed timeout means: `what` is "attempt" or "total", the rest as in `conclude`."""
     if what == "total" or policy.on_crash == "fail":
         return Conclusion(Status.TIMED_OUT, Status.TIMED_OUT, error, abandoned=abandoned)
-    concluded = _failed(Status.TIMED_OUT, Status.TIMED_OUT, error, policy, failures, jitter)
+    concluded = _failed(Status.TIMED_OUT, Status.TIMED_OUT, error, policy, failures, jitter, left)
     return Conclusion(concluded.status, concluded.then, error, concluded.delay, concluded.final, abandoned)
 
 
@@ -133,8 +138,10 @@ def undoing(conclusion: Conclusion, policy: Policy, has_undos: bool) -> Conclusi
     return replace(conclusion, then=Status.ROLLING_BACK)
 
 
-def _failed(status: Status, given_up: Status, error: Exception, policy: Policy, failures: int, jitter: float) -> Conclusion:
-    match decide(policy.retry, error, failures + 1, jitter):
+def _failed(
+    status: Status, given_up: Status, error: Exception, policy: Policy, failures: int, jitter: float, left: int | None
+) -> Conclusion:
+    match decide(policy.retry, error, failures + 1, jitter, left):
         case Again(delay_seconds):
             return Conclusion(status, Status.RETRYING, error, delay_seconds)
         case given:

@@ -29,6 +29,7 @@ from holdfast.actions.grace import wait_within_grace
 from holdfast.actions.places import Place
 from holdfast.actions.runtime import Registered, Runtime, StopRequest
 from holdfast.actions.scopes import UNSAVED, Beside, Generation3, Saves, Scope
+from holdfast.actions.shares import Share
 from holdfast.actions.undos import Completion
 from holdfast.actions.values import keep
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
@@ -64,7 +65,7 @@ class Action:
 
     __slots__ = (
         "_asked_at", "_cancels", "_codec", "_completion", "_concluded", "_decision", "_failures", "_given_up", "_id", "_present_try",
-        "_record", "_saves", "_scope", "_waits", "context", "name", "order", "parent", "place", "runtime", "task",
+        "_record", "_saves", "_scope", "_share", "_waits", "context", "name", "order", "parent", "place", "runtime", "task",
     )  # fmt: skip
 
     context: Context
@@ -106,6 +107,7 @@ class Action:
         self._asked_at = 0.0
         self._present_try = 0
         self._saves = UNSAVED
+        self._share: Share | None = None
         self._id: ActionID | None = None
 
     @property
@@ -141,6 +143,8 @@ class Action:
         if self.parent is not None:
             self.parent.bear(self)
         try:
+            if self.policy.shares_attempts:
+                self._take_share()
             number, next_at = 0, None
             if self._record is None:
                 self._asked_at = clock().now()
@@ -172,6 +176,8 @@ class Action:
                     if slot is not None:
                         slot.pause()
                 outcome, conclusion = await self._conclude(scope, outcome, timeout)
+                if self._share is not None:
+                    self._share.ended(conclusion.status)
                 if conclusion.then is Status.ROLLING_BACK:
                     raise await self._roll_back(scope, conclusion.error)
                 if conclusion.then is not Status.RETRYING or self._given_up:
@@ -199,12 +205,20 @@ class Action:
         for place in (self.runtime.live, self.parent.children if self.parent is not None else {}):
             if place.get(self.name) is self:
                 del place[self.name]
+        if self._share is not None:
+            self._share.give_back()
 
     async def _roll_back(self, scope: Scope, error: BaseException | None) -> BaseException:
         """Undo what was done below this action, and return what its caller gets. `error` is how it failed, if it did."""
         return await self.runtime.roll_back(self.runtime, scope.identify(), self.policy.name, scope, error)
 
     # from asked to started
+
+    def _take_share(self) -> None:
+        """Take the first attempt's share of what all calls of the parent may execute. Raises: AttemptsSpent."""
+        if self.parent is not None and not isinstance(self._decision, Refuse):
+            shares = self.parent.share(self.policy.retry.max_attempts)
+            self._share = Share(shares, pipeline=self.parent.task_name, stage=self.policy.name)
 
     async def _begin_again(self, record: Record) -> tuple[int, float | None]:
         """Note the asking of an action on record, and return the next attempt's number and when it may start."""
@@ -358,11 +372,12 @@ class Action:
         runtime, policy, context = self.runtime, self.policy, self.context
         base = context.raw_data_path if context.raw_data_path is not None else runtime.raw_data_base
         attempt = policy.timeout.attempt
+        left = max(policy.retry.max_attempts - 1 - self._failures, 0) if self._share is None else self._share.left
         return Capsule(
             action=self._id,
             attempt_number=scope.number,
             max_attempts=policy.retry.max_attempts,
-            retries_left=max(policy.retry.max_attempts - 1 - self._failures, 0),
+            retries_left=left,
             epoch=runtime.epoch,
             is_resumed=runtime.is_resumed,
             durable=runtime.durable,
@@ -546,13 +561,18 @@ class Action:
 
     def _conclusion(self, scope: Scope, outcome: Outcome, timeout: str) -> Conclusion:
         """Raises: InvalidOption."""
-        jitter = random.random()
+        jitter, policy, failures = random.random(), self.policy, self._failures
+        left = self._share.left if self._share is not None else None
         if not timeout:
-            return conclude(outcome, self.policy, self._failures, jitter, self.runtime.stopped_as)
-        error = self._timed_out(timeout)
-        for beside in scope.besides or ():
-            error.add_note(f"besides, on the way out: {beside.text}")
-        return conclude_timeout(timeout, error, self.policy, self._failures, jitter, abandoned=scope.abandoned)
+            concluded = conclude(outcome, policy, failures, jitter, self.runtime.stopped_as, left)
+        else:
+            error = self._timed_out(timeout)
+            for beside in scope.besides or ():
+                error.add_note(f"besides, on the way out: {beside.text}")
+            concluded = conclude_timeout(timeout, error, policy, failures, jitter, left, abandoned=scope.abandoned)
+        if self._share is not None and concluded.then is Status.RETRYING:
+            self._share.take()
+        return concluded
 
     def _tell_besides(self, scope: Scope, outcome: Outcome, timeout: str) -> tuple[Outcome, str]:
         """Record what failed on the way out, and note it on the error that it must not replace."""

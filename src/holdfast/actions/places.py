@@ -81,6 +81,12 @@ def place_of(scope: Scope, order: Order, context: Context) -> Place:
     return Place(name, first, number, scope.rounds.ordinal, digest.hex(), bare)
 
 
+def first_name(scope: Scope, order: Order, context: Context) -> str:
+    """The name of a call that an attempt makes once, of a task without a key. Raises: UnstableInput, TypeError."""
+    policy = order.definition.policy
+    return action_name(scope.identify().name, policy.name, b"d" + digest_of(order), context.group, _counted(context, policy), 0)
+
+
 def _counted(context: Context, policy: Policy) -> tuple[tuple[str, str], ...]:
     counted = context.counted
     if not counted or policy.context_keys == ():

@@ -17,6 +17,7 @@ from holdfast.actions.exits import Exits
 from holdfast.actions.grace import wait_within_grace
 from holdfast.actions.recorded import recorded_call
 from holdfast.actions.runtime import Runtime, Underway
+from holdfast.actions.shares import Shares
 from holdfast.actions.undos import register
 from holdfast.actions.waiting import receive_call, sleep_call
 from holdfast.bridge import running_loop
@@ -88,7 +89,7 @@ class Scope:
     __slots__ = (
         "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "asked", "bars", "besides", "capsule",
         "children", "doubted_at", "drawn", "ended", "exits", "identified", "is_leaving", "is_over", "keys", "loaded", "loop", "number",
-        "order", "parent", "present_try", "received", "replayed", "runtime", "said", "saves", "slot", "undelivered", "undoubted",
+        "order", "parent", "present_try", "received", "replayed", "runtime", "said", "saves", "shares", "slot", "undelivered", "undoubted",
         "unstarted", "was_refused",
     )  # fmt: skip
 
@@ -139,6 +140,7 @@ class Scope:
         self.loaded: Generation | None = None
         self.bars: dict[str, Bar] | None = None
         self.said: Said | None = None
+        self.shares: Shares | None = None
         self.slot: Slot | None = None
         self.drawn: Drawn | None = None
         self.exits: Exits | None = None
@@ -172,6 +174,12 @@ class Scope:
         if self.children is _NO_CHILDREN:
             self.children = {}
         self.children[child.name] = child
+
+    def share(self, max_attempts: int) -> Shares:
+        """What its calls may execute together, in this attempt's try."""
+        if self.shares is None:
+            self.shares = Shares.recorded(max_attempts, self.runtime.state, self._action.name if self._action is not None else "")
+        return self.shares
 
     # for ctx()
 

@@ -362,4 +362,6 @@ def _reason(error: BaseException) -> str:
 
 
 def _shown(annotation: Any) -> str:
+    if hasattr(annotation, "__metadata__"):  # how an Annotated one is read and written is of no interest here
+        annotation = annotation.__origin__
     return annotation.__qualname__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)

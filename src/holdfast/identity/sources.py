@@ -16,9 +16,29 @@ from holdfast.identity.digests import form_of
 def source_digest(fn: Callable[..., Any]) -> str:
     """A short digest of what a function does: its signature and body, inner functions too.
 
-    Comments, layout, docstrings and decorators don't count. Without source (a REPL, a frozen program) the byte code stands in.
+    Comments, layout, docstrings and decorators don't count. Without source (a REPL, a frozen program) the byte code stands in. A function
+    that is made says itself what it does (`__holdfast_source__`). One that is many tasks is read once.
     """
+    said = getattr(fn, "__holdfast_source__", None)
+    if said is not None:
+        return blake2b(form_of(said()), digest_size=8).hexdigest()
     function = inspect.unwrap(fn)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return _digest(function)
+    known = _KNOWN.get(id(code))
+    if known is None:
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        known = _KNOWN[id(code)] = (code, _digest(function))
+    return known[1]
+
+
+_MOST_KNOWN: Final = 64  # functions that are many tasks are few: the bodies of generated stages
+_KNOWN: Final[dict[int, tuple[types.CodeType, str]]] = {}  # by identity: equal code may come of unequal source
+
+
+def _digest(function: Callable[..., Any]) -> str:
     node = _parsed(function)
     form = form_of(_shape(node)) if node is not None else _code_form(getattr(function, "__code__", None))
     return blake2b(form, digest_size=8).hexdigest()
