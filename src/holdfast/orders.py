@@ -10,7 +10,7 @@ from base64 import b32encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 from holdfast.codec import Codec, codec_for
@@ -63,11 +63,12 @@ class Definition:
     `annotation` gives the return annotation; it is asked when a codec is first needed, since what it names may be defined later.
     """
 
-    __slots__ = ("__weakref__", "_codec", "annotation", "bound_cells", "fn", "is_async", "policy", "signature")
+    __slots__ = ("__weakref__", "_codec", "annotation", "bound_cells", "fn", "home", "is_async", "policy", "signature")
 
     annotation: Callable[[], Any]
     bound_cells: bool
     fn: Callable[..., Any]
+    home: tuple[str, str]
     is_async: bool
     policy: Policy
     signature: Signature
@@ -89,13 +90,7 @@ class Definition:
         self.annotation = annotation
         self.bound_cells = bound_cells
         self._codec: Codec | None = None
-
-    @property
-    def home(self) -> tuple[str, str]:
-        """The module and the name under which the task is found again. A function that is made says it itself (`__holdfast_home__`)."""
-        fn = self.fn
-        found: Callable[[], tuple[str, str]] | None = getattr(fn, "__holdfast_home__", None)
-        return (str(getattr(fn, "__module__", "")), str(getattr(fn, "__qualname__", ""))) if found is None else found()
+        self.home = (str(getattr(fn, "__module__", "")), str(getattr(fn, "__qualname__", "")))
 
     def with_policy(self, policy: Policy) -> Definition:
         return Definition(
@@ -111,6 +106,9 @@ class Definition:
     def __reduce__(self) -> tuple[Any, ...]:
         return _definition_at, (*self.home, self.policy)
 
+
+MADE: Final = "<made>"
+"""In place of a path to a task that no variable holds, such as a stage's: what follows is the name under which it was made known."""
 
 _known: WeakValueDictionary[str, Definition] = WeakValueDictionary()
 
@@ -140,7 +138,7 @@ def _definition_at(module: str, qualname: str, policy: Policy) -> Definition:
     found: Any = importlib.import_module(module)
     for part in qualname.split("."):
         found = getattr(found, part, None)
-    definition = getattr(found, "definition", None)
+    definition = getattr(found, "definition", None) or _known.get(qualname.partition(f"{MADE}.")[2])
     if not isinstance(definition, Definition):
         raise InvalidTask(what=f"{module}:{qualname}", reason="no task is found there; a task that travels has to be importable")
     return definition if definition.policy == policy else definition.with_policy(policy)

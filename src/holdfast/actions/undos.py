@@ -118,8 +118,9 @@ class Arguments:
 
     def __init__(self, definition: Definition) -> None:
         function = inspect.unwrap(definition.fn)
+        said = getattr(function, "__holdfast_hints__", None)  # of a function that is made: its annotations
         try:
-            self._annotations: Mapping[str, Any] = get_type_hints(function, include_extras=True)
+            self._annotations: Mapping[str, Any] = get_type_hints(function, include_extras=True) if said is None else said()
         except (NameError, TypeError):  # they name things of a local scope
             self._annotations = {}
         parameters = inspect.signature(function).parameters.values()

@@ -5,40 +5,51 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Coroutine, Mapping
 from types import CodeType
-from typing import Any, Final, Generic, Protocol, cast
+from typing import Any, Final, Generic, NamedTuple, Protocol, cast
 
 from holdfast.actions.scopes import Scope
+from holdfast.actions.undos import RESULT
 from holdfast.clocks import clock
 from holdfast.contexts import TaskContext, ctx, link_of
-from holdfast.identity import Signature
-from holdfast.orders import Definition, Policy, with_policy
+from holdfast.identity import Signature, source_digest
+from holdfast.orders import MADE, Definition, Policy, with_policy
 from holdfast.stages.courses import Earlier
-from holdfast.stages.homes import Home
-from holdfast.stages.plans import Stage, Undo, Written
-from holdfast.stages.states import Facts, StateT, begun, emptied, ended, filled
+from holdfast.stages.plans import UNDO, Stage, Written
+from holdfast.stages.states import Facts, StateT, begun, emptied, ended, facts_of, filled
 from holdfast.states import Record
 from holdfast.status import Status
 from holdfast.tasks import Task
 
 
+class Origin(NamedTuple):
+    """Where a pipeline was defined."""
+
+    name: str
+    module: str
+    file: str
+    line: int
+
+
 class _Plan(Protocol):
+    origin: Origin
+
     def run(self, state: Any) -> Coroutine[Any, Any, Any]: ...
 
     def source(self) -> Any: ...
 
+    def recorded(self) -> Any: ...
 
-def pipeline_body(plan: _Plan, home: Home) -> Callable[..., Coroutine[Any, Any, Any]]:
+
+def pipeline_body(plan: _Plan) -> Callable[..., Coroutine[Any, Any, Any]]:
     """The function of a pipeline's task: a real one, to all who inspect it, that says where it was made."""
 
     async def body(state: Any) -> Any:
         return await plan.run(state)
 
-    made = cast("Any", body)
-    made.__code__ = made.__code__.replace(co_name=home.name, co_filename=home.file, co_firstlineno=home.line)
-    made.__name__ = made.__qualname__ = home.name
-    made.__module__ = home.module
+    made, (name, module, file, line) = cast("Any", body), plan.origin
+    made.__code__ = made.__code__.replace(co_name=name, co_filename=file, co_firstlineno=line)
+    made.__name__, made.__qualname__, made.__module__ = name, f"{MADE}.{name}", module
     made.plan = plan
-    made.__holdfast_home__ = home.pipeline
     made.__holdfast_source__ = plan.source
     return body
 
@@ -46,20 +57,16 @@ def pipeline_body(plan: _Plan, home: Home) -> Callable[..., Coroutine[Any, Any, 
 class StageBody(Generic[StateT]):
     """The function of a stage's task. Each attempt gets a copy of its own of the pipeline's input, and returns it as the body left it."""
 
-    __slots__ = ("__dict__", "_home", "_stage")
+    __slots__ = ("__dict__", "_stage")
 
-    def __init__(self, stage: Stage[StateT], home: Home) -> None:
-        functools.update_wrapper(cast("Any", self), function_of(stage), updated=())
+    def __init__(self, stage: Stage[StateT], plan: _Plan) -> None:
+        _resemble(self, function_of(stage), plan.origin, stage.name)
         self._stage = stage
-        self._home = home
 
     @property
     def __code__(self) -> CodeType:
         code: CodeType = function_of(self._stage).__code__
         return code
-
-    def __holdfast_home__(self) -> tuple[str, str]:
-        return self._home.stage(self._stage.name)
 
     async def __call__(self, state: StateT, earlier: Mapping[str, StateT]) -> StateT:
         attempt: TaskContext = ctx()
@@ -89,36 +96,57 @@ class StageBody(Generic[StateT]):
 class UndoBody(Generic[StateT]):
     """The function of an undo's task. It takes what the stage returned: the state as the body left it."""
 
-    __slots__ = ("__dict__", "_home", "_name", "_undo")
+    __slots__ = ("__dict__", "_plan", "_stage", "_undo")
 
-    def __init__(self, name: str, undo: Undo[StateT], home: Home) -> None:
-        functools.update_wrapper(cast("Any", self), _plain(undo), updated=())
-        self._name = name
+    def __init__(self, stage: str, undo: Any, plan: _Plan) -> None:
+        _resemble(self, _plain(undo), plan.origin, undo_name(stage))
+        vars(self).pop("__wrapped__")  # it takes something else
+        self._stage = stage
         self._undo = undo
-        self._home = home
+        self._plan = plan
 
     @property
     def __code__(self) -> CodeType:
         code: CodeType = _plain(self._undo).__code__
         return code
 
-    def __holdfast_home__(self) -> tuple[str, str]:
-        return self._home.undo(self._name)
+    def __holdfast_hints__(self) -> dict[str, Any]:
+        return {RESULT: self._plan.recorded()}
+
+    def __holdfast_source__(self) -> str:
+        return source_digest(_plain(self._undo))
 
     async def __call__(self, result: StateT) -> None:
-        undo: Any = self._undo
-        await (undo.definition.fn if isinstance(undo, Task) else undo)(filled(result, "", self._name, Facts(Status.ROLLING_BACK, 0, [])))
+        undo = self._undo.definition.fn if isinstance(self._undo, Task) else self._undo
+        await undo(self._state(result, ctx()))
+
+    def _state(self, result: StateT, attempt: TaskContext) -> StateT:
+        """The state of the stage that is undone, with what is on record of it."""
+        link = link_of(attempt)
+        fold = link.runtime.state if isinstance(link, Scope) else None
+        undone = fold.undos.get(attempt.action.name) if fold is not None else None
+        record = fold.actions.get(undone.action) if fold is not None and undone is not None else None
+        if record is None:
+            return filled(result, "", self._stage, Facts(Status.ROLLING_BACK, 0, []))
+        return filled(result, record.parent, self._stage, facts_of(record)._replace(status=Status.ROLLING_BACK))
 
 
-class _NoOptions:
-    policy = Policy(name="?")
-
-
-def undo_definition(name: str, task: str, undo: Any, home: Home, annotation: Callable[[], Any]) -> Definition:
+def undo_definition(stage: Stage[Any], undo: Any, plan: _Plan) -> Definition:
     """The undo of a stage as a task: with the options of the one that it is, if it is one."""
-    options: Policy = getattr(undo, "definition", _NoOptions).policy
-    policy = with_policy(options, name=f"{task}:undo", key=None)
-    return Definition(UndoBody(name, undo, home), policy, is_async=True, signature=TAKES_A_RESULT, annotation=_none, bound_cells=False)
+    name = f"{plan.origin.name}/{undo_name(stage.name)}"
+    policy = with_policy(undo.definition.policy, name=name, key=None) if isinstance(undo, Task) else Policy(name=name)
+    body: UndoBody[Any] = UndoBody(stage.name, undo, plan)
+    return Definition(body, policy, is_async=True, signature=_TAKES_A_RESULT, annotation=_none, bound_cells=False)
+
+
+def undo_name(stage: str) -> str:
+    return f"{stage}{UNDO}"
+
+
+def _resemble(body: Any, function: Any, origin: Origin, stage: str) -> None:
+    """Show a body as the function that it runs, under the name by which it is found."""
+    functools.update_wrapper(body, function, updated=())
+    body.__module__, body.__qualname__ = origin.module, f"{MADE}.{origin.name}/{stage}"
 
 
 def function_of(stage: Stage[Any]) -> Any:
@@ -169,4 +197,4 @@ async def _of_result(result: Any) -> None: ...
 
 NOTHING_DIGESTED: Final = _Undigested(_of_stage)
 TAKES_A_STATE: Final = Signature(_of_state)
-TAKES_A_RESULT: Final = Signature(_of_result)
+_TAKES_A_RESULT: Final = Signature(_of_result)

@@ -3,7 +3,7 @@
 Each stage is a task of its own, named "<pipeline>/<stage>", made once, where the pipeline is defined. Its inputs are not digested: within
 the pipeline's action its name is its identity, and the pipeline's own identity holds the digest of the input.
 
-A pipeline and its stages are found again in another process under the variable of the module that holds the pipeline.
+In another process a pipeline, its stages and their undos are found by their names, once the module is imported that defines the pipeline.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ import asyncio
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, cast, get_origin, get_type_hints
 
 from holdfast.actions.places import first_name
 from holdfast.actions.scopes import Scope
 from holdfast.contexts import Context, ctx, link_of
 from holdfast.errors import InvalidPipeline
-from holdfast.orders import Definition, Order, Policy, with_policy
+from holdfast.orders import Definition, Order, Policy, make_known, with_policy
 from holdfast.retries import Retry, RetryPolicy
-from holdfast.stages.bodies import NOTHING_DIGESTED, TAKES_A_STATE, StageBody, function_of, pipeline_body, undo_definition
+from holdfast.stages.bodies import NOTHING_DIGESTED, TAKES_A_STATE, Origin, StageBody, function_of, pipeline_body, undo_definition
 from holdfast.stages.courses import Course, Earlier
-from holdfast.stages.homes import Home, Names
 from holdfast.stages.plans import Stage, check_attempts, groups_of, undo_of
 from holdfast.stages.states import Facts, StageState, StateT, facts_of, recorded_as, returned_as
 from holdfast.tasks import AsyncTask, Call, policy_of
@@ -39,7 +38,7 @@ def pipeline(
     undone is undone, newest first.
 
     Args:
-        name: The task's name. Assign the pipeline to a variable of a module: under that it is found in other processes.
+        name: The task's name. Define the pipeline at the top of a module: importing that, other processes find it, to undo what it did.
         stages: Stages, and `parallel(...)` groups of them. All have one state class, that of their first parameter's annotation.
         retry_policy: NONE: one failure of a stage fails the pipeline. STAGE: each stage has `max_attempts`. GLOBAL: all stages together
             have `max_attempts` executions in one try of the pipeline, each execution takes one, also a successful one.
@@ -60,7 +59,9 @@ def pipeline(
     """
     groups = groups_of(name, stages)
     check_attempts(name, retry_policy, max_attempts, sum(map(len, groups)))
-    plan = Plan(name, groups, retry_policy, max_attempts, Home(name, sys._getframe(1)))  # pyright: ignore[reportPrivateUsage] - who calls
+    caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] - the stack module walks all of it
+    origin = Origin(name, str(caller.f_globals.get("__name__", "")), caller.f_code.co_filename, caller.f_lineno)
+    plan = Plan(name, groups, retry_policy, max_attempts, origin)
     return PipelineTask(plan.definition)
 
 
@@ -71,11 +72,6 @@ class PipelineTask(AsyncTask[[StateT], StateT]):
     def plan(self) -> Plan[StateT]:
         """Its stages."""
         return cast("Plan[StateT]", cast("Any", self.definition.fn).plan)
-
-    @property
-    def stages(self) -> Names:
-        """Its stages as attributes, by their quoted names: the way by which they are found in other processes."""
-        return Names(self.plan.planned)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Call[StateT]:
         self.plan.meet(args, kwargs)
@@ -99,26 +95,36 @@ class Planned(Generic[StateT]):
 
     definition: Definition
     name: str
-    task: AsyncTask[[StateT, Mapping[str, StateT]], StateT]
-    undo: AsyncTask[[StateT], None] | None
+    task: Callable[[StateT, Mapping[str, StateT]], Awaitable[StateT]]
+    undo: Definition | None
 
-    def __init__(self, stage: Stage[StateT], policy: Policy, home: Home, annotation: Callable[[], Any]) -> None:
-        self.name, undo, body = stage.name, undo_of(stage), StageBody(stage, home)
-        self.undo = AsyncTask(undo_definition(stage.name, policy.name, undo, home, annotation)) if undo is not None else None
-        policy = policy if self.undo is None else with_policy(policy, rollback=self.undo.definition)
+    def __init__(self, plan: Plan[StateT], stage: Stage[StateT], policy: Policy) -> None:
+        undo = undo_of(stage)
+        self.name = stage.name
+        self.undo = undo_definition(stage, undo, plan) if undo is not None else None
         self.definition = Definition(
-            body, policy, is_async=True, signature=NOTHING_DIGESTED, annotation=annotation, bound_cells=False
-        )  # fmt: skip
-        self.task = AsyncTask(self.definition)
+            StageBody(stage, plan),
+            with_policy(policy, rollback=self.undo),
+            is_async=True,
+            signature=NOTHING_DIGESTED,
+            annotation=plan.recorded,
+            bound_cells=False,
+        )
+        task: Any = AsyncTask(self.definition)
+        self.task = task
+        for made in (self.definition, self.undo):
+            if made is not None:
+                make_known(made)
 
 
 class Plan(Generic[StateT]):
     """Stages in their order, and what they share."""
 
     def __init__(
-        self, name: str, groups: Sequence[Sequence[Stage[StateT]]], retry_policy: RetryPolicy, max_attempts: int, home: Home
+        self, name: str, groups: Sequence[Sequence[Stage[StateT]]], retry_policy: RetryPolicy, max_attempts: int, origin: Origin
     ) -> None:
         self.name = name
+        self.origin = origin
         self.retry_policy = retry_policy
         self.max_attempts = max_attempts
         self._met: type[StateT] | None = None
@@ -127,19 +133,19 @@ class Plan(Generic[StateT]):
         self.groups: list[tuple[Planned[StateT], ...]] = []
         self._bodies = list({id(body): body for body in (function_of(stage) for members in groups for stage in members)}.values())
         for members in groups:
-            made = tuple(Planned(stage, _stage_policy(name, stage, retry, shared), home, self.recorded) for stage in members)
+            made = tuple(Planned(self, stage, _stage_policy(name, stage, retry, shared)) for stage in members)
             self.planned.update({planned.name: planned for planned in made})
             self.groups.append(made)
         self.positions: Mapping[str, int] = {stage: number for number, stage in enumerate(self.planned)}
         self.definition = Definition(
-            pipeline_body(self, home),
+            pipeline_body(self),
             Policy(name=name, rolls_back=True),
             is_async=True,
             signature=TAKES_A_STATE,
             annotation=lambda: returned_as(self.kind),
             bound_cells=False,
         )
-        home.fn = self.definition.fn
+        make_known(self.definition)
 
     # the class of its states
 

@@ -17,7 +17,11 @@ from holdfast.tasks import Task, TaskOptions, policy_of
 
 Body: TypeAlias = Callable[[StateT, Mapping[str, StateT]], Awaitable[BaseModel | None]]
 Undo: TypeAlias = Callable[[StateT], Awaitable[None]]
-_StateT_contra = TypeVar("_StateT_contra", bound=StageState[Any], contravariant=True)
+_StateT_contra = TypeVar("_StateT_contra", bound="StageState[Any]", contravariant=True)
+
+
+UNDO: Final = ":undo"
+"""Ends the name of what undoes a stage."""
 
 
 class Stage(Generic[StateT]):
@@ -244,6 +248,8 @@ def _check_stage(pipeline: str, one: Stage[Any], seen: set[str]) -> None:
     if len(found) > STAGE_NAME_MAX_LENGTH:
         said = f"{found[:40]!r}... has {len(found)} characters"
         raise InvalidPipeline(pipeline=pipeline, reason=f"the stage name {said}, and may have {STAGE_NAME_MAX_LENGTH}")
+    if found.endswith(UNDO):
+        raise InvalidPipeline(pipeline=pipeline, reason=f"the stage name {found!r} ends with {UNDO!r}, as only the names of undos do")
     if found in seen:
         raise InvalidPipeline(pipeline=pipeline, reason=f"two stages are named {found!r}; give one of them @stage(name=...)")
     for option, reason in _NOT_OF_STAGES.items():

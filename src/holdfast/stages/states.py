@@ -73,7 +73,7 @@ class StageState(BaseModel, Generic[ResultT]):
             receipt: str | None = None
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, defer_build=True)  # built when used: importing us stays cheap
 
     task_id: str = Field(default="", title="Task ID", description="Name of the pipeline's action")
     stage_name: str = Field(default="", max_length=STAGE_NAME_MAX_LENGTH, title="Stage name", description="Unique in its pipeline")
@@ -83,7 +83,7 @@ class StageState(BaseModel, Generic[ResultT]):
     result: ResultT | None = Field(default=None, title="Result", description="What the stage returned; None until it completed")
 
 
-StateT = TypeVar("StateT", bound=StageState[Any])
+StateT = TypeVar("StateT", bound="StageState[Any]")
 
 FOLDED: Final = ("task_id", "stage_name", "status", "attempts", "history")
 """What is never recorded with a stage."""
