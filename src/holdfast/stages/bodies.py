@@ -7,10 +7,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from types import CodeType
 from typing import Any, Final, Generic, NamedTuple, Protocol, cast
 
+from pydantic import ValidationError
+
 from holdfast.actions.scopes import Scope
 from holdfast.actions.undos import RESULT
 from holdfast.clocks import clock
 from holdfast.contexts import TaskContext, ctx, link_of
+from holdfast.errors import UnrecordableResult
 from holdfast.identity import Signature, source_digest
 from holdfast.orders import MADE, Definition, Policy, with_policy
 from holdfast.stages.courses import Earlier
@@ -89,7 +92,11 @@ class StageBody(Generic[StateT]):
     async def _execute(self, own: StateT, earlier: Mapping[str, StateT]) -> StateT:
         result = await self._stage.execute(own, earlier)
         if result is not None:
-            own.result = result
+            try:
+                own.result = result
+            except ValidationError as error:
+                reason = f"{result!r:.100} is no result of {type(own).__qualname__}; say what its stages return: StageState[...]"
+                raise UnrecordableResult(task=self._stage.name, path="result", reason=reason) from error
         return emptied(own)
 
 

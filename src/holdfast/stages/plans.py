@@ -133,6 +133,8 @@ def stage(**options: Unpack[TaskOptions]) -> _Staged: ...
 def stage(fn: Any = None, /, *, undo: Any = None, **options: Any) -> Any:
     """Make an `async def` function, or a class with `execute` (and perhaps `rollback`), a stage.
 
+    mypy takes a decorated class for the class: write `charge = stage(Charge)` there, or derive from `Stage`.
+
     Args:
         undo: `async def undo(state) -> None`, or a task of that form: undoes what the stage did, where its pipeline fails for good or
             its run is rolled back. It gets the state as the stage left it, may run more than once, and in another process.
