@@ -71,7 +71,7 @@ async def _look(store: Folder, run_name: str, wanted: Wanted) -> _Found | None:
     read = await read_journal(incarnation)
     if not any(isinstance(event, ActionAsked) and event.task == wanted.task for event in _naming(read, wanted.task)):
         return None
-    ends = [_ended_at(record) for record in _valid(Fold.of(read.events()), wanted)]
+    ends = [_ended_at(record) for record in valid(Fold.of(read.events()), wanted)]
     return _Found(max(ends), run_name, incarnation) if ends else None
 
 
@@ -84,7 +84,7 @@ def _naming(read: Read, task: str) -> Iterator[Event]:
 async def _newest_readable(store: Folder, found: _Found, wanted: Wanted) -> tuple[float, TaskResult[Any]] | None:
     """Of the valid results of a run that can be read, the one that ended last, and when it did."""
     fold = Fold.of((await read_journal(found.incarnation)).events())
-    for record in sorted(_valid(fold, wanted), key=_ended_at, reverse=True):
+    for record in sorted(valid(fold, wanted), key=_ended_at, reverse=True):
         try:
             payload = await read_value(Blobs(store, sync=True), record, wanted.codec)
         except ResultIncompatible as error:
@@ -95,7 +95,8 @@ async def _newest_readable(store: Folder, found: _Found, wanted: Wanted) -> tupl
     return None
 
 
-def _valid(fold: Fold, wanted: Wanted) -> list[Record]:
+def valid(fold: Fold, wanted: Wanted) -> list[Record]:
+    """The actions of a run whose results count."""
     undone: dict[str, bool] = {"": False}
     return [
         record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel
 
 
 class MessageType(Enum):
@@ -15,7 +15,7 @@ class MessageType(Enum):
     ERROR = "error"
 
 
-class Message(BaseModel):
+class Message(BaseModel, frozen=True, defer_build=True):
     """One message.
 
     Attributes:
@@ -23,8 +23,6 @@ class Message(BaseModel):
         content: What it says.
         created_at: When it was said, aware.
     """
-
-    model_config = ConfigDict(frozen=True, defer_build=True)
 
     type: MessageType
     content: str

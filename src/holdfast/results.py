@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, computed_field
+from pydantic import AwareDatetime, BaseModel, Field, computed_field
 
 from holdfast.clocks import instant
 from holdfast.messages import Message
@@ -22,7 +22,7 @@ from holdfast.status import ACTIVE_STATES, Status, shown_status
 T = TypeVar("T")
 
 
-class TaskResult(BaseModel, Generic[T]):
+class TaskResult(BaseModel, Generic[T], frozen=True, defer_build=True):
     """What came of one action: of a run's root, or of any below it.
 
     Attributes:
@@ -38,8 +38,6 @@ class TaskResult(BaseModel, Generic[T]):
         started_at: When the first one began, aware, in UTC; None, where none did.
         ended_at: When the last one ended; None, while the action is under way, and where nobody saw the end.
     """
-
-    model_config = ConfigDict(frozen=True, defer_build=True)
 
     task_name: str
     status: Status
@@ -66,7 +64,7 @@ else:
     AnyResult = TaskResult  # the same to pydantic, which for the other would build its validator now: an import builds nothing
 
 
-class DescribedRun(BaseModel):
+class DescribedRun(BaseModel, frozen=True, defer_build=True):
     """A run, what it was given, and where and with what it began. Of a run of an older Holdfast, less is known.
 
     Attributes:
@@ -80,8 +78,6 @@ class DescribedRun(BaseModel):
         observers: Who was told of events: what an observer's `describe()` gives, else its type.
         poll_seconds: Between two looks of the run's owner for what others ask of it.
     """
-
-    model_config = ConfigDict(frozen=True, defer_build=True)
 
     result: AnyResult
     parameters: dict[str, Any]

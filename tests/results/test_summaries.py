@@ -168,9 +168,10 @@ def test_an_attempt_that_ended_says_nothing_more() -> None:
         kept.append(ctx())
 
     asyncio.run(_awaited(leaks()))
-    for say in (lambda: kept[0].summary("late"), lambda: kept[0].implements("late")):
-        with pytest.raises(ActionEnded):
-            say()
+    with pytest.raises(ActionEnded):
+        kept[0].summary("late")
+    with pytest.raises(ActionEnded):
+        kept[0].implements("late")
 
 
 async def _awaited(call: Any) -> None:
@@ -181,7 +182,12 @@ def test_threads_of_one_body_lose_no_schema_of_each_other() -> None:
     @task(name="threads")
     def speaks() -> None:
         context = ctx()
-        threads = [threading.Thread(target=lambda n=n: [context.implements(f"{n}-{i}") for i in range(50)]) for n in range(8)]
+
+        def speak(n: int) -> None:
+            for i in range(50):
+                context.implements(f"{n}-{i}")
+
+        threads = [threading.Thread(target=speak, args=[n]) for n in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -125,7 +125,7 @@ class _Teller:
             if len(shown) >= self._measure.entries or self._values <= 0:
                 shown["…"] = f"{number - len(shown)} more {_CUT}"
                 break
-            word = str.__str__(name) if isinstance(name, str) else self._represented(name)
+            word = str.__str__(name) if isinstance(name, str) else str(self.tell(name, depth + 1))
             shown[self._text(word)] = self._given(word, value, depth + 1)
         return shown
 
