@@ -113,3 +113,65 @@ def test_the_demo_ends_with_three_facts_that_hold(tmp_path: Path) -> None:
     assert len(re.findall(r"^   yes  ", done.stdout, flags=re.MULTILINE)) == 3
     assert "as the store knew" in done.stdout
     assert list(tmp_path.iterdir()) == [], "it tidies up"
+
+
+TABLES = ("orders", "reservations", "holds", "charges", "parcels")
+
+
+def of_order(path: Path, order: int) -> dict[str, int]:
+    """How many rows each table has of an order."""
+    with closing(sqlite3.connect(path)) as database:
+        return {table: database.execute(f"SELECT count(*) FROM {table} WHERE order_id = ?", (order,)).fetchone()[0] for table in TABLES}
+
+
+DONE = {"orders": 1, "reservations": 1, "holds": 0, "charges": 1, "parcels": 1}
+UNDONE = dict.fromkeys(TABLES, 0)
+
+
+def test_an_order_goes_through_each_stage_once_however_often_its_line_is_run(tmp_path: Path) -> None:
+    did = ["extract", "validate", "charge", "charge", "ship"]
+    for expected in (did, []):
+        lines = run("orders", "--store", "s", "--order", 1, cwd=tmp_path)
+        assert [line.split(":")[0].strip() for line in lines[: len(expected)]] == expected
+        assert lines[len(expected)] == "shipped: parcel-1, paid 1999 cents"
+        assert of_order(tmp_path / "shop.sqlite", 1) == DONE
+
+
+def test_an_order_killed_as_it_is_paid_for_is_paid_for_once(tmp_path: Path) -> None:
+    before = run("orders", "--store", "s", "--order", 2, "--die-in-charge", cwd=tmp_path, returns=-signal.SIGKILL)
+    assert before[-1] == "  charge: 1999 cents are held on the good card"
+    assert of_order(tmp_path / "shop.sqlite", 2) == {**DONE, "parcels": 0}
+    after = run("orders", "--store", "s", "--order", 2, cwd=tmp_path)
+    assert after[:2] == [*before[-1:], "  charge: 1999 cents are paid"]
+    assert "  charge: COMPLETED (crashed, completed)" in after
+    assert of_order(tmp_path / "shop.sqlite", 2) == DONE
+
+
+def test_a_declined_order_leaves_nothing_in_the_database_though_it_is_killed_as_it_undoes(tmp_path: Path) -> None:
+    database = tmp_path / "shop.sqlite"
+    run("orders", "--store", "s", "--order", 1, cwd=tmp_path)
+    arguments = ("--store", "s", "--order", 3, "--declined")
+    before = run("orders", *arguments, "--die-in-rollback", cwd=tmp_path, returns=-signal.SIGKILL)
+    assert before[-2:] == ["  undo: holds: 1 deleted", "  undo: reservations: 1 deleted"]
+    assert of_order(database, 3) == {**UNDONE, "orders": 1}
+    assert Store(tmp_path / "s").state_sync("order-3").status is Status.ROLLING_BACK
+    after = run("orders", *arguments, cwd=tmp_path)
+    assert after[:3] == [
+        "  undo: reservations: nothing there any more",  # its effect was undone, and its end not on record
+        "  undo: orders: 1 deleted",
+        "declined: order 3: insufficient funds; all is undone",
+    ]
+    assert Store(tmp_path / "s").state_sync("order-3").status is Status.ROLLED_BACK
+    again = run("orders", *arguments, cwd=tmp_path)
+    assert again[:2] == ["rolled back: order 3: insufficient funds", "order-3 is ROLLED_BACK"]
+    assert of_order(database, 3) == UNDONE
+    assert of_order(database, 1) == DONE, "another order is left alone"
+
+
+def test_an_order_that_was_shipped_is_taken_back_by_another_process(tmp_path: Path) -> None:
+    run("orders", "--store", "s", "--order", 1, cwd=tmp_path)
+    for undone in (["parcels", "charges", "holds", "reservations", "orders"], []):
+        lines = run("orders", "--store", "s", "--order", 1, "--take-back", cwd=tmp_path)
+        assert [line.split(":")[1].strip() for line in lines if line.startswith("  undo: ")] == undone
+        assert lines[-1] == "in the database: 0 orders, 0 reservations, 0 holds, 0 charges, 0 parcels"
+        assert of_order(tmp_path / "shop.sqlite", 1) == UNDONE
