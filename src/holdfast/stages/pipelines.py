@@ -241,4 +241,4 @@ def _annotated(body: Any) -> type[StageState[Any]] | None:
     if not (isinstance(kind, type) and issubclass(kind, StageState)):
         return None
     meta: Any = kind.__pydantic_generic_metadata__
-    return StageState if meta["origin"] is StageState and not all(isinstance(arg, type) for arg in meta["args"]) else kind
+    return StageState if meta["origin"] is StageState and not all(isinstance(arg, type) and arg is not Any for arg in meta["args"]) else kind
