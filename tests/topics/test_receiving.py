@@ -481,6 +481,28 @@ def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
         asyncio.run(run(asks(), run_name="it", store=memory_store(disk)))
 
 
+def test_large_values_arrive_and_are_received_again() -> None:
+    large = {"data": b"x" * 200_000, "text": "y" * 100_000}
+
+    async def main() -> None:
+        handle = await start(decides_on_anything(), run_name="it", store=memory_store(disk))
+        await handle.send("work", large)
+        await until(lambda: did == [large])
+        await handle.stop()
+
+    asyncio.run(main())
+    memory_store(disk).send_sync("it", "go", None)
+    assert asyncio.run(run(decides_on_anything(), run_name="it", store=memory_store(disk))) == 200_000
+    assert did == [large, large]
+
+
+@task
+async def decides_on_anything() -> int:
+    did.append(await ctx().receive("work", dict[str, Any]))
+    await ctx().receive("go", object)
+    return len(did[-1]["data"])
+
+
 # damage and refusal
 
 

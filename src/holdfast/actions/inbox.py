@@ -99,9 +99,8 @@ class Turn:
             self._woken.set_result(None)
 
     async def look(self) -> None:
-        """Find what is there already. Behind others there is nothing: they would have it. Raises: StoreError."""
-        if self._topic.is_first(self):
-            await self._topic.look(self)
+        """Find what is there already. Raises: StoreError."""
+        await self._topic.look(self, only_if_first=True)
 
     async def wait(self, left: Callable[[], float]) -> None:
         """Wait until something was given, or no seconds are `left`. Raises: StoreError."""
@@ -109,7 +108,7 @@ class Turn:
             seconds = left()
             if seconds <= 0 and await self._topic.look(self):  # what came meanwhile wins over the deadline
                 return
-            pause = self._topic.pause if self._topic.is_first(self) else SLICE_SECONDS
+            pause = self._topic.pause if seconds <= 0 or self._topic.is_first(self) else SLICE_SECONDS
             await self._rest(min(pause, seconds) if seconds > 0 else pause)
             if self._topic.is_first(self):
                 await self._topic.look(self)
@@ -165,10 +164,13 @@ class _Topic:
         heapq.heappush(self._there, (entry.number, entry))
         self._hand_out()
 
-    async def look(self, turn: Turn) -> bool:
-        """Find what is there, until there is something for `turn`. Returns whether the store could say. Raises: StoreError."""
+    async def look(self, turn: Turn, *, only_if_first: bool = False) -> bool:
+        """Find what is there, until there is something for `turn`. Returns whether the store could say. Raises: StoreError.
+
+        With `only_if_first`, those who stand before it and got nothing are believed.
+        """
         async with self._one_at_a_time:
-            while not turn.is_served:
+            while not turn.is_served and (self.is_first(turn) or not only_if_first):
                 while self._next in self._received:
                     self._next += 1
                 try:
