@@ -79,7 +79,7 @@ def test_each_value_is_acted_on_once_and_in_order_wherever_the_process_is_killed
 
 @task
 async def taker(name: str) -> list[int]:
-    got = []
+    got: list[int] = []
     for _ in range(2):
         order = await ctx().receive("orders", int)
         ledger.got(f"{name} {len(got)} is {order}")

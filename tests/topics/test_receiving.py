@@ -229,6 +229,97 @@ def test_a_receiver_that_is_cancelled_leaves_its_value_to_the_next() -> None:
     assert got in ([0], [0, 1])
 
 
+def test_what_was_given_to_one_who_leaves_before_taking_it_goes_to_the_next() -> None:
+    async def main() -> None:
+        folder = memory_folder()
+        inbox = Inbox(folder, {})
+        with inbox.queue("work") as first, inbox.queue("work") as second:
+            await send(folder, "work", "the value")
+            await second.wait(lambda: 0.0)
+            assert first.is_served, "who waits longest"
+            assert not second.is_served
+        with inbox.queue("work") as third:
+            assert third.is_served
+            entry = third.take()
+        assert entry is not None
+        assert entry.value == "the value"
+
+    asyncio.run(main())
+
+
+def test_when_the_first_who_waits_leaves_the_next_looks_in_its_stead() -> None:
+    @task(name="leaves first")
+    async def leaves_first() -> float:
+        first = asyncio.create_task(ctx().receive("work", int))
+        await ctx().now()
+        second = asyncio.create_task(ctx().receive("work", int))
+        await ctx().sleep(100)
+        first.cancel()
+        before = asyncio.get_running_loop().time()
+        did.append("left")
+        await second
+        return asyncio.get_running_loop().time() - before
+
+    async def main() -> float:
+        store = bucket_store()
+        handle = await start(leaves_first(), run_name="it", store=store)
+        await asyncio.sleep(110)
+        assert did == ["left"]
+        await store.send("it", "work", 1)
+        return await handle.result()
+
+    assert run_shuffled(main, 1) < 20
+
+
+def test_a_value_that_came_since_the_last_look_wins_over_the_deadline() -> None:
+    @task(name="nearly late")
+    async def nearly_late() -> list[int]:
+        return list(await asyncio.gather(*(ctx().receive("work", int, timeout=99) for _ in range(3))))
+
+    async def main() -> list[int]:
+        store = bucket_store()
+        handle = await start(nearly_late(), run_name="it", store=store)
+        await asyncio.sleep(98.5)
+        for n in range(3):
+            await store.send("it", "work", n)
+        return await handle.result()
+
+    assert sorted(run_shuffled(main, 3)) == [0, 1, 2]
+
+
+def test_a_value_whose_receiver_is_cancelled_before_its_outcome_is_recorded_is_not_used_up() -> None:
+    class Slow(MemoryBucket):
+        async def put(self, name: str, data: bytes) -> None:
+            if "blobs/" in name and "slow" not in did:
+                did.append("slow")
+                await asyncio.sleep(50)
+            await super().put(name, data)
+
+        async def create(self, name: str, data: bytes) -> None:
+            if "blobs/" in name and "slow" not in did:
+                did.append("slow")
+                await asyncio.sleep(50)
+            await super().create(name, data)
+
+    @task(name="changes its mind")
+    async def changes_its_mind() -> int:
+        first = asyncio.create_task(ctx().receive("work", str))
+        while "slow" not in did:  # noqa: ASYNC110 - the store is no event
+            await asyncio.sleep(1)
+        first.cancel()
+        await asyncio.wait({first})
+        assert first.cancelled()
+        return len(await ctx().receive("work", str, timeout=1000))
+
+    async def main() -> int:
+        store = bucket_store(bucket=Slow())
+        handle = await start(changes_its_mind(), run_name="it", store=store)
+        await store.send("it", "work", "x" * 100_000)
+        return await handle.result()
+
+    assert run_shuffled(main, 1) == 100_000
+
+
 # seen again
 
 

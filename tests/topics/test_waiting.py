@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from holdfast import Call, Retry, RunHandle, RunState, Status, ctx, run, start, task
+from holdfast.actions.decisions import GoOn, asked
+from holdfast.actions.waiting import receive_call, sleep_call
 from holdfast.errors import ActionEnded, BlockingCall, InvalidOption, NotDurable, ReceiveTimedOut, RunCancelled, RunStopped
 from holdfast.events import ActionAsked, AttemptEnded, AttemptStarted, Event, WaitBegun
 from holdfast.events import ActionEnded as Gone
 from holdfast.folders.memory import MemoryDisk
+from holdfast.orders import Definition
 from holdfast.states import Fold
 from holdfast.testing.bodies import task_context
 from holdfast.testing.clocks import Clock, no_backoff
@@ -41,7 +44,7 @@ def live(call: Callable[[], Call[Any]], *, on: Clock | None = None) -> Any:
 
 
 @asynccontextmanager
-async def started(call: Callable[[], Call[Any]]) -> AsyncIterator[RunHandle[Any]]:
+async def started(call: Callable[[], Call[Any]]) -> AsyncGenerator[RunHandle[Any]]:
     """A run that stands still, since time does, and that is stopped at the end."""
     handle = await start(call(), run_name="it", store=memory_store(disk), grace=0.5)
     try:
@@ -173,6 +176,15 @@ def live_until_stopped(call: Callable[[], Call[Any]], at: Clock) -> None:
         asyncio.run(main())
 
 
+@pytest.mark.parametrize("definition", [sleep_call(1.0), receive_call("work", int, None)])
+def test_no_number_of_crashes_while_it_waits_is_a_crash_loop(definition: Definition) -> None:
+    fold = Fold.of([ActionAsked(action="A", at=0.0, task=definition.policy.name)])
+    for number in range(50):
+        fold.fold(AttemptStarted(action="A", at=0.0, number=number, epoch=number))
+        fold.fold(AttemptEnded(action="A", at=0.0, number=number, status=Status.CRASHED, then=Status.CRASHED))
+    assert asked(fold.actions["A"], 0, definition.policy) == GoOn(None)
+
+
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "soon", None])
 def test_a_time_that_is_none_is_refused(seconds: Any) -> None:
     @task(name="asks", key=lambda: "it")
@@ -298,7 +310,7 @@ def statuses(state: RunState) -> dict[str, tuple[Status, Status]]:
 
 @task(name="two topics")
 async def two_topics() -> list[Any]:
-    return await asyncio.gather(ctx().receive("a", int), ctx().receive("b", int))
+    return list(await asyncio.gather(ctx().receive("a", int), ctx().receive("b", int)))
 
 
 @task(name="above")

@@ -110,7 +110,7 @@ class Turn:
                 return
             pause = self._topic.pause if seconds <= 0 or self._topic.is_first(self) else SLICE_SECONDS
             await self._rest(min(pause, seconds) if seconds > 0 else pause)
-            if self._topic.is_first(self):
+            if self._topic.is_first(self) and left() > 0:
                 await self._topic.look(self)
 
     async def _rest(self, seconds: float) -> None:
