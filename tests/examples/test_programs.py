@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -175,3 +176,50 @@ def test_an_order_that_was_shipped_is_taken_back_by_another_process(tmp_path: Pa
         assert [line.split(":")[1].strip() for line in lines if line.startswith("  undo: ")] == undone
         assert lines[-1] == "in the database: 0 orders, 0 reservations, 0 holds, 0 charges, 0 parcels"
         assert of_order(tmp_path / "shop.sqlite", 1) == UNDONE
+
+
+FIGURES = ("scans/accuracy.png", "report/confusion.png", "report/mistakes.png")
+
+
+def test_a_scan_goes_on_after_a_kill_and_reports_the_same_with_its_figures(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    arguments = ("--store", "s", "--width", 3)
+    program = subprocess.Popen(command("scan_report", *arguments), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert program.stderr is not None
+    with program, program.stderr as lines:
+        while "points 3/9" not in (line := next(lines)):
+            assert line
+        program.send_signal(signal.SIGKILL)
+    done = {name for name, action in Store(tmp_path / "s").state_sync("scan").actions.items() if action.status is Status.COMPLETED}
+    assert len(done) >= 3
+    resumed = run("scan_report", *arguments, cwd=tmp_path)
+    assert run("scan_report", *arguments, cwd=tmp_path) == resumed, "from record"
+    after = Store(tmp_path / "s").state_sync("scan")
+    assert {len(after.actions[name].attempts) for name in done} == {1}
+    assert resumed[0].startswith("scan: COMPLETED, best of 9: C = 10^")
+    assert resumed[1] == "  schemas: classification, report"
+    assert [line for line in resumed if line.startswith("  figure: ")] == [f"  figure: figures/scan/{path}" for path in FIGURES]
+    for path in FIGURES:
+        shown = (tmp_path / "figures" / "scan" / path).read_bytes()
+        assert shown == Store(tmp_path / "s").figure_sync("scan", path)
+        assert shown.startswith(b"\x89PNG\r\n\x1a\n")
+    assert "  given: store='s', width=3, seed=7" in resumed
+    straight = run("scan_report", "--store", "other", "--width", 3, cwd=tmp_path)
+    assert straight[:3] == resumed[:3]
+
+
+def test_a_second_scan_looks_closer_at_the_best_point_of_the_first(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    for name in ("monday", "tuesday", "monday"):  # the last one from record: what came in between is nothing to it
+        run("scan_report", "--store", "s", "--width", 3, "--run-name", name, cwd=tmp_path)
+    first, second = (payload(tmp_path / "s", name) for name in ("monday", "tuesday"))
+    assert (first["step"], second["step"]) == (1.0, 0.5)
+    assert all(abs(second["best"][axis] - first["best"][axis]) <= 0.5 for axis in ("cost", "gamma"))
+
+
+def payload(store: Path, run_name: str) -> dict[str, Any]:
+    found = Store(store).result_sync(run_name).payload
+    assert isinstance(found, dict)
+    return found
