@@ -12,7 +12,7 @@ from holdfast.blobs import Blobs
 from holdfast.bridge import portal_loop, running_loop, wait_for_loop
 from holdfast.clocks import clock
 from holdfast.codec import codec_for
-from holdfast.errors import ActionNotFound, BlockingCall, FigureNotFound, InvalidOption, RunBusy, RunNotFound
+from holdfast.errors import ActionNotFound, BlockingCall, FigureNotFound, InvalidOption, ResultIncompatible, RunBusy, RunNotFound
 from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, Event, FigureSaved
 from holdfast.figures import matching
 from holdfast.folders.fencing import check_fence
@@ -34,7 +34,7 @@ from holdfast.summaries import schema_name
 from holdfast.sweeps import GRACE, size_of, sweep
 from holdfast.tasks import Task
 from holdfast.topics import send
-from holdfast.views import RunState, RunSummary, state_of, summary_of
+from holdfast.views import OpaqueValue, RunState, RunSummary, state_of, summary_of
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -155,12 +155,12 @@ class Store:
             action: Its `ActionID.name`; by default the root's.
 
         Returns:
-            The payload is read by value, also where it is large: a model comes back as a dict. `latest_result` with a task gives it as
-            what the task returns. What went wrong is in `state`, as `error`.
+            The payload is read by value, also where it is large: a model comes back as a dict, and for what is pickled an `OpaqueValue`
+            stands. `latest_result` with a task gives it as what the task returns. What went wrong is in `state`, as `error`.
 
         Raises:
             RunNotFound, ActionNotFound: There is none.
-            ResultIncompatible: The payload is recorded by pickle.
+            MissingExtra: The payload needs numpy or pandas, and they are not installed.
             JournalDamaged, JournalTooNew, BlobCorrupt, StoreError: It can't be read.
         """
         incarnation, asked = await self._find(run_name)
@@ -367,9 +367,12 @@ class Store:
             raise ActionNotFound(run_name=asked.run_name, action=action)
         if record is None:
             return unbegun(asked, owner), fold
-        payload = None
+        payload: Any = None
         if record.status is Status.COMPLETED:
-            payload = await read_value(Blobs(self.folder, sync=True), record, codec_for(Any, task=record.task))
+            try:
+                payload = await read_value(Blobs(self.folder, sync=True), record, codec_for(Any, task=record.task))
+            except ResultIncompatible as error:
+                payload = OpaqueValue(error.reason)
         return result_of(fold, record, owner, payload), fold
 
     async def _find(self, run_name: str) -> tuple[Folder, Asked]:

@@ -9,7 +9,7 @@ from typing import Any
 from holdfast.checkpoints import Generation
 from holdfast.clocks import instant
 from holdfast.codec import codec_for, decode_error, parts_of
-from holdfast.errors import InvalidCall
+from holdfast.errors import InvalidCall, ResultIncompatible
 from holdfast.events import CheckpointSaved, FigureSaved
 from holdfast.frozen import Frozen
 from holdfast.orders import ActionID
@@ -23,6 +23,12 @@ class LargeValue(Frozen):
     """Stands for a recorded value that lies in a blob of its own, and was not read."""
 
     digest: str
+
+
+class OpaqueValue(Frozen):
+    """Stands for a recorded value that only its own task can read, such as one that is pickled: `Store.latest_result(task)` reads it."""
+
+    reason: str
 
 
 class AttemptState(Frozen):
@@ -61,7 +67,8 @@ class ActionState(Frozen):
         status: Where it stands.
         attempts: Oldest first.
         children: Names of the actions that it asked for, in that order.
-        result: What it returned, by value; None, unless COMPLETED.
+        result: What it returned, by value; None, unless COMPLETED. A `LargeValue` stands for what is large and was not read, an
+            `OpaqueValue` for what only its task can read.
         error: How it failed, if it did.
         replayed: How often it was answered from record.
         progress: Its last attempt's bars.
@@ -241,4 +248,9 @@ def _result(record: Record) -> Any:
     if record.blob:
         return LargeValue(record.blob)
     parts = parts_of(record.value)
-    return LargeValue(parts[0]) if parts else codec_for(Any, task=record.task).decode(record.value, {})
+    if parts:
+        return LargeValue(parts[0])
+    try:
+        return codec_for(Any, task=record.task).decode(record.value, {})
+    except ResultIncompatible as error:
+        return OpaqueValue(error.reason)

@@ -32,12 +32,13 @@ from holdfast import (
     start,
     task,
 )
-from holdfast.errors import ActionNotFound, BlobCorrupt, BlockingCall, HoldfastError, ResultIncompatible, RunNotFound
+from holdfast.errors import ActionNotFound, BlobCorrupt, BlockingCall, HoldfastError, RunNotFound
 from holdfast.events import ActionAsked, AttemptEnded, AttemptStarted, Event, FigureSaved
 from holdfast.folders.memory import MemoryDisk
 from holdfast.results import result_of
 from holdfast.states import Fold
 from holdfast.testing import MemoryBucket, bucket_store, memory_store
+from holdfast.views import LargeValue, OpaqueValue
 
 LARGE = "x" * 200_000
 
@@ -252,18 +253,22 @@ def test_a_payload_whose_blob_is_damaged_is_an_error_and_not_absence() -> None:
         store.result_sync("it")
 
 
-def test_a_payload_that_was_pickled_is_read_by_its_task_alone() -> None:
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_a_payload_that_was_pickled_is_read_by_its_task_alone(size: int) -> None:
     @task(name="pickled", codec="pickle")
-    async def pickled() -> complex:
-        return 3j
+    async def pickled(size: int) -> complex | list[complex]:
+        return [3j] * size if size > 1 else 3j
 
-    asyncio.run(run(pickled(), run_name="it", store=memory_store(disk)))
+    asyncio.run(run(pickled(size), run_name="it", store=memory_store(disk)))
     store = memory_store(disk)
-    with pytest.raises(ResultIncompatible):
-        store.result_sync("it")
+    result = store.result_sync("it")
+    assert (result.status, store.describe_sync("it").result) == (Status.COMPLETED, result)
+    assert isinstance(store.state_sync("it").result, OpaqueValue if size == 1 else LargeValue)
+    assert isinstance(result.payload, OpaqueValue)
+    assert "pickle" in result.payload.reason
     latest = store.latest_result_sync(pickled)
     assert latest is not None
-    assert latest.payload == 3j
+    assert latest.payload == ([3j] * size if size > 1 else 3j)
 
 
 def test_the_portals_own_loop_is_not_blocked() -> None:
@@ -311,6 +316,20 @@ def test_a_message_has_a_type_a_text_and_an_aware_time() -> None:
     assert Message.model_validate_json(message.model_dump_json()) == message
     with pytest.raises(ValidationError):
         Message(type=MessageType.INFO, content="naive", created_at=datetime(2026, 1, 1))  # noqa: DTZ001 - that is the point
+
+
+# figures
+
+
+def test_a_figure_is_listed_under_its_display_path_with_its_suffix() -> None:
+    @task(name="draws")
+    async def draws() -> None:
+        ctx().figure("scans/motor", b"\x89PNG\r\n\x1a\n and so on")
+        ctx().figure("scans/fit", "<p>a fit</p>")
+
+    assert ran(draws()).figures == ["scans/motor.png", "scans/fit.html"]
+    (figure, _) = memory_store(disk).state_sync("it").root.figures  # type: ignore[union-attr]
+    assert (figure.path, figure.media_type, figure.size) == ("scans/motor.png", "image/png", 18)
 
 
 # figures, as the journal tells of them
