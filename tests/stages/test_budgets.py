@@ -7,7 +7,7 @@ import pickle
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, product
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -333,12 +333,15 @@ async def sees_how(case: str) -> str:
     return "done"
 
 
-@pytest.mark.parametrize("case", PLANS)
-def test_wherever_it_is_killed_a_budget_is_neither_exceeded_nor_lost(case: str) -> None:
+@pytest.mark.parametrize(
+    ("case", "on", "step"),
+    [*((case, "disk", 1) for case in PLANS), ("GLOBAL, a group, enough", "bucket", 3), ("GLOBAL, one too few", "bucket", 3)],
+)
+def test_wherever_it_is_killed_a_budget_is_neither_exceeded_nor_lost(case: str, on: Literal["disk", "bucket"], step: int) -> None:
     plan, expected = PLANS[case]
     undisturbed: dict[str, int] | None = None
     with no_backoff():
-        for survival in crash_everywhere(lambda: sees_how(case), ledger=ledger):
+        for survival in crash_everywhere(lambda: sees_how(case), on=on, step=step, ledger=ledger):
             assert survival.value == expected, survival
             assert survival.error is None, survival
             found = executions(survival.store)

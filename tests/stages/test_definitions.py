@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import STAGE_NAME_MAX_LENGTH, Retry, RetryPolicy, Stage, StageState, TaskOptions, parallel, pipeline, stage, task
+from holdfast import STAGE_NAME_MAX_LENGTH, Retry, RetryPolicy, Stage, StageState, TaskOptions, parallel, pipeline, run, stage, task
 from holdfast.errors import InvalidOption, InvalidPipeline, InvalidTask
+from holdfast.folders.memory import MemoryDisk
+from holdfast.testing.stores import memory_store
 
 
 class State(StageState[Any]):
@@ -45,6 +47,10 @@ class Retried(Subclass):
     options: TaskOptions = {"retries": 3}  # noqa: RUF012
 
 
+class Renamed(Subclass):
+    options: TaskOptions = {"name": "other"}  # noqa: RUF012
+
+
 REFUSED: list[tuple[str, Any, dict[str, Any], str]] = [
     ("", [one], {}, "its name takes a str that is not empty"),
     ("p", [], {}, "at least one stage"),
@@ -63,6 +69,7 @@ REFUSED: list[tuple[str, Any, dict[str, Any], str]] = [
     ("p", [stage(retries=3)(body)], {}, "has retries=, which stages don't take: retry_policy= and max_attempts= of the pipeline"),
     ("p", [stage(retries=Retry(3))(body)], {}, "has retries="),
     ("p", [Retried()], {}, "'Retried' has retries="),
+    ("p", [Renamed()], {}, "set its attribute `name`"),
     ("p", [stage(key=lambda *_: "k")(body)], {}, "the identity of a stage is its name"),
     ("p", [stage(rollback=a_task)(body)], {}, "write undo="),
     ("p", [one], {"max_attempts": 0}, "a whole number from 1 up"),
@@ -141,6 +148,12 @@ def test_a_stage_is_named_by_its_function_its_class_or_its_option() -> None:
 
 def test_a_stages_own_function_is_called_as_it_is() -> None:
     assert asyncio.run(one.execute(State(), {})) is None
+
+
+def test_a_pipeline_that_is_called_wrongly_says_so_as_a_function_does() -> None:
+    for wrong in ((), (State(), 3)):
+        with pytest.raises(TypeError, match=r"inner\(\)"):
+            asyncio.run(run(inner(*wrong), run_name="it", store=memory_store(MemoryDisk())))
 
 
 def test_a_group_is_no_stage_to_be_executed() -> None:

@@ -196,12 +196,8 @@ def _none() -> None:
 async def _of_stage(state: Any, earlier: Any) -> None: ...
 
 
-async def _of_state(state: Any) -> None: ...
-
-
 async def _of_result(result: Any) -> None: ...
 
 
 NOTHING_DIGESTED: Final = _Undigested(_of_stage)
-TAKES_A_STATE: Final = Signature(_of_state)
 _TAKES_A_RESULT: Final = Signature(_of_result)

@@ -19,9 +19,10 @@ from holdfast.actions.places import first_name
 from holdfast.actions.scopes import Scope
 from holdfast.contexts import Context, ctx, link_of
 from holdfast.errors import InvalidPipeline
+from holdfast.identity import Signature
 from holdfast.orders import Definition, Order, Policy, make_known, with_policy
 from holdfast.retries import Retry, RetryPolicy
-from holdfast.stages.bodies import NOTHING_DIGESTED, TAKES_A_STATE, Origin, StageBody, function_of, pipeline_body, undo_definition
+from holdfast.stages.bodies import NOTHING_DIGESTED, Origin, StageBody, function_of, pipeline_body, undo_definition
 from holdfast.stages.courses import Course, Earlier
 from holdfast.stages.plans import Stage, check_attempts, groups_of, undo_of
 from holdfast.stages.states import Facts, StageState, StateT, facts_of, recorded_as, returned_as
@@ -137,11 +138,12 @@ class Plan(Generic[StateT]):
             self.planned.update({planned.name: planned for planned in made})
             self.groups.append(made)
         self.positions: Mapping[str, int] = {stage: number for number, stage in enumerate(self.planned)}
+        body = pipeline_body(self)
         self.definition = Definition(
-            pipeline_body(self),
+            body,
             Policy(name=name, rolls_back=True),
             is_async=True,
-            signature=TAKES_A_STATE,
+            signature=Signature(body),
             annotation=lambda: returned_as(self.kind),
             bound_cells=False,
         )
@@ -241,4 +243,6 @@ def _annotated(body: Any) -> type[StageState[Any]] | None:
     if not (isinstance(kind, type) and issubclass(kind, StageState)):
         return None
     meta: Any = kind.__pydantic_generic_metadata__
-    return StageState if meta["origin"] is StageState and not all(isinstance(arg, type) and arg is not Any for arg in meta["args"]) else kind
+    return (
+        StageState if meta["origin"] is StageState and not all(isinstance(arg, type) and arg is not Any for arg in meta["args"]) else kind
+    )

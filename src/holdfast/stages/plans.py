@@ -254,6 +254,8 @@ def _check_stage(pipeline: str, one: Stage[Any], seen: set[str]) -> None:
         raise InvalidPipeline(pipeline=pipeline, reason=f"the stage name {found!r} ends with {UNDO!r}, as only the names of undos do")
     if found in seen:
         raise InvalidPipeline(pipeline=pipeline, reason=f"two stages are named {found!r}; give one of them @stage(name=...)")
+    if one.options.get("name", found) != found:
+        raise InvalidPipeline(pipeline=pipeline, reason=f"the options of its stage {found!r} give another name; set its attribute `name`")
     for option, reason in _NOT_OF_STAGES.items():
         if option in one.options:
             raise InvalidPipeline(pipeline=pipeline, reason=f"its stage {found!r} has {option}=, which stages don't take: {reason}")
