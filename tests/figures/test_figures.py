@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import string
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from holdfast.errors import (
     FigureNotFound,
     InvalidName,
     NotDurable,
+    RunFenced,
     StoreFull,
 )
 from holdfast.events import AttemptEnded, FigureSaved
@@ -295,6 +297,68 @@ def test_a_store_that_takes_no_figures_takes_the_outcome() -> None:
         asyncio.run(run(draws(), run_name="it", store=store))
     assert len(caught) == 2
     assert "StoreUnavailable" in str(caught[0].message)
+
+
+@task(timeout=0.05)
+async def draws_in_time(how: str) -> str:
+    ctx().figure("one", SVG)
+    await asyncio.sleep(0)
+    ctx().figure("two", SVG)
+    if how == "fails":
+        raise KeyError("it")
+    return "done"
+
+
+@pytest.mark.parametrize("how", ["returns", "fails"])
+def test_a_store_that_hangs_over_figures_makes_no_timeout_of_what_has_ended(how: str) -> None:
+    store = bucket_store([Fault("put", "*/figures/*", slow=LONG)])
+
+    async def main() -> str:
+        return await run(draws_in_time(how), run_name="it", store=store, grace=0.2)
+
+    with pytest.warns(FigureBroken, match="it was not written in time") as caught, contextlib.suppress(KeyError):
+        assert asyncio.run(main()) == "done"
+    assert len(caught) == 2
+    state = store.state_sync("it")
+    assert state.root is not None
+    assert [attempt.abandoned for attempt in state.root.attempts] == [False]
+    assert state.status is (Status.FAILED if how == "fails" else Status.COMPLETED)
+
+
+@task
+async def draws_after_the_other() -> str:
+    did.append("began")
+    if len(did) == 1:
+        await until(lambda: did.count("began") == 2)
+    ctx().figure("same", f"<p>{len(did)}")
+    did.append("drawn")
+    return "done"
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Give the loop turns until something holds."""
+    for _ in range(1_000_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came to that")
+
+
+def test_a_fenced_owner_changes_nothing_of_what_is_shown() -> None:
+    async def main() -> None:
+        first = asyncio.create_task(run(draws_after_the_other(), run_name="it", store=memory_store(disk), handle_signals=False))
+        await until(lambda: did)
+        second = run(draws_after_the_other(), run_name="it", store=memory_store(disk), resume="takeover", handle_signals=False)
+        assert await second == "done"
+        with pytest.raises(RunFenced):
+            await first
+
+    asyncio.run(main())
+    store = memory_store(disk)
+    assert did.count("drawn") == 2
+    assert [key.rpartition("/figures/")[2] for key in keys_of(store)] == ["0000000001-000000/same.html", "0000000002-000001/same.html"]
+    assert len(drawn(store)["same.html"]) == 1
+    assert "0000000002-" in drawn(store)["same.html"][0].key
 
 
 @task

@@ -224,3 +224,14 @@ async def isolated() -> None:
 
     assert_type(await hf.contextual_run(body, 3, word="x"), str)
     await hf.contextual_run(body, "3", word="x")  # type: ignore[arg-type]
+
+
+async def figures_and_hooks(store: Store, context: TaskContext) -> None:
+    context.figure("scans/motor", b"\x89PNG")
+    context.figure("scans/motor", object())
+    assert_type(await store.figure("nightly", "scans/motor"), bytes)
+    assert_type(store.figure_sync("nightly", "scans/motor.png", action="abc"), bytes)
+    context.on_exit(print, "gone", flush=True)
+    context.on_exit(store.aclose)
+    context.on_exit(store.aclose, 1)  # type: ignore[call-arg]
+    context.on_exit("no function")  # type: ignore[arg-type]

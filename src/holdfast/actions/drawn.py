@@ -30,6 +30,7 @@ class Drawn:
         self._task = task
         self._folder = f"actions/{action}/{FOLDER}/{token}"
         self._waiting: dict[str, Rendered] = {}
+        self._at_work = ""
         self._writer: asyncio.Task[None] | None = None
         self._broken: list[tuple[str, Exception]] = []
         self._is_closed = False
@@ -44,15 +45,32 @@ class Drawn:
             self._writer = self._runtime.loop.create_task(self._write_all(), name=f"{self._task} (figures)")
             self._writer.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    async def finish(self) -> None:
-        """Wait for what is written, and warn of what could not be. Who is cancelled here leaves it at work."""
-        while (writer := self._writer) is not None:
-            await asyncio.wait({writer})
-            if self._writer is writer:
-                self._writer = None
+    async def finish(self, *, is_returning: bool) -> None:
+        """Wait for what is written, and warn of what could not be.
+
+        A figure decides nothing: whoever is cancelled here is done when half of the grace is over, and so is an attempt that does not
+        return. What is not written by then is given up.
+        """
+        loop, since = self._runtime.loop, None
+        if not is_returning:
+            since = loop.time()
+        while self._writer is not None and not self._writer.done():
+            left = None if since is None else since + self._runtime.grace / 2 - loop.time()
+            if left is not None and left <= 0:
+                self._run_out_of_time()
+                break
+            try:
+                await asyncio.wait({self._writer}, timeout=left)
+            except asyncio.CancelledError:
+                since = loop.time() if since is None else since
         broken, self._broken = self._broken, []
         for path, error in broken:
             self._runtime.warn(self._action, FigureBroken, broken_text(self._task, path, error))
+
+    def _run_out_of_time(self) -> None:
+        late = dict.fromkeys((self._at_work, *self._waiting))
+        self._broken += [(path, TimeoutError("it was not written in time")) for path in late]
+        self.give_up()
 
     def give_up(self) -> None:
         """Stop what is still being written: nothing is shown of it."""
@@ -64,7 +82,7 @@ class Drawn:
     async def _write_all(self) -> None:
         folder = self._runtime.some_folder()
         while self._waiting:
-            path = next(iter(self._waiting))
+            path = self._at_work = next(iter(self._waiting))
             rendered, key = self._waiting.pop(path), f"{self._folder}/{path}"
             try:
                 await folder.put(key, rendered.data, sync=self._runtime.sync)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, ClassVar
 
 from holdfast.actions.decisions import Anew, Asked, Conclusion, GoOn, Refuse, Undo, conclude, conclude_timeout, undoing
-from holdfast.actions.drawn import Drawn
 from holdfast.actions.endings import (
     cancellation_behind,
     count_cancels,
@@ -448,14 +447,20 @@ class Action:
 
     async def _finish_writing(self, scope: Scope, outcome: Outcome) -> Outcome:
         """What is written behind belongs to the attempt: its failure is the attempt's, or a note on it."""
-        for behind in (scope.checkpoint_if_used, scope.drawn):
-            if behind is not None and not scope.abandoned and self.runtime.lost is None:
-                outcome = await self._finish(behind, outcome)
+        if scope.abandoned or self.runtime.lost is not None:
+            return outcome
+        if scope.checkpoint_if_used is not None:
+            outcome = await self._finish_checkpoint(scope.checkpoint_if_used, outcome)
+        if scope.drawn is not None:
+            try:
+                await scope.drawn.finish(is_returning=isinstance(outcome, Value))
+            except HoldfastWarning as warning:  # whoever makes warnings errors means it
+                outcome = Error(warning, is_its_own=False) if isinstance(outcome, Value) else outcome
         return outcome
 
-    async def _finish(self, behind: Checkpoint | Drawn, outcome: Outcome) -> Outcome:
+    async def _finish_checkpoint(self, checkpoint: Checkpoint, outcome: Outcome) -> Outcome:
         try:
-            await behind.finish()
+            await checkpoint.finish()
         except asyncio.CancelledError as cause:
             return Ended(cause) if isinstance(outcome, Value) else outcome
         except Exception as error:
@@ -528,7 +533,7 @@ class Action:
         if scope.exits is not None and not isinstance(outcome, Value):
             await scope.exits.over()
         if scope.besides is not None and not self._concluded:
-            outcome, timeout = self._tell_besides(scope, outcome, timeout)
+            self._tell_besides(scope, outcome)
         try:
             conclusion = undoing(self._conclusion(scope, outcome, timeout), self.policy, self._has_undos())
         except InvalidOption as error:  # a `retry_on` that raised
@@ -574,17 +579,14 @@ class Action:
             self._share.take()
         return concluded
 
-    def _tell_besides(self, scope: Scope, outcome: Outcome, timeout: str) -> tuple[Outcome, str]:
-        """Record what failed on the way out, and note it on the error that it must not replace."""
-        try:
-            for beside in scope.besides or ():
-                if isinstance(outcome, Error):
-                    outcome.error.add_note(f"besides, on the way out: {beside.text}")
-                if not beside.is_expected:
+    def _tell_besides(self, scope: Scope, outcome: Outcome | None) -> None:
+        """Record what failed on the way out, and note it on the error that it must not replace: not even where warnings are errors."""
+        for beside in scope.besides or ():
+            if isinstance(outcome, Error):
+                outcome.error.add_note(f"besides, on the way out: {beside.text}")
+            if not beside.is_expected:
+                with suppress(CleanupFailed):
                     self.runtime.warn(self.name, CleanupFailed, f"{self.policy.name}: {beside.text}")
-        except HoldfastWarning as warning:  # whoever makes warnings errors means it
-            return Error(warning), ""
-        return outcome, timeout
 
     def _watch_exit(self, outcome: Outcome) -> None:
         """`SystemExit` and `KeyboardInterrupt` in a body end the run; anything else of their rank means that the process is broken."""
@@ -653,7 +655,7 @@ class Action:
             return
         scope.leave()
         if scope.besides is not None:
-            self._tell_besides(scope, Abandoned(asyncio.CancelledError()), "")
+            self._tell_besides(scope, None)
         if scope.drawn is not None:
             scope.drawn.give_up()
         scope.abandon()
