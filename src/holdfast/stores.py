@@ -182,12 +182,21 @@ class Store:
         Looked at are the newest incarnations of all runs, and in them roots and inner actions alike. It is valid, if it COMPLETED and was
         not rolled back, though its run may have failed. A result of another `version=` of the task is valid too.
 
-        Inside a run's body ask by `await ctx().record(...)`, or before the run: the answer changes with time.
+        The answer changes with time, also by the very run that asks: given to a run as an input, it belongs to a run with a name of its own
+        (`run_name=None`), since a resume with other inputs is `InputsChanged`. Asked by a task inside of the run, it is on record, and the
+        same after a crash.
 
         Example::
 
-            before = await store.latest_result(calibrate)
-            await run(refine(before.payload if before is not None else None), run_name="monday", store=store)
+            @task
+            async def newest_gain() -> float:
+                before = await store.latest_result(calibrate)
+                return before.payload.gain if before is not None and before.payload is not None else 1.0
+
+
+            @task
+            async def calibrate() -> Calibration:
+                return Calibration(gain=await refine(await newest_gain()))
 
         Args:
             task: The task, so that the payload is what it returns; one that can't be read as that is passed over, with a warning in the

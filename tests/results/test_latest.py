@@ -274,6 +274,21 @@ def test_it_is_the_default_input_of_a_later_run() -> None:
     assert [asyncio.run(day(number)) for number in range(4)] == [1.0, 2.0, 4.0, 8.0]
 
 
+def test_a_task_of_the_run_that_asks_gets_the_same_answer_however_often_the_run_goes_on() -> None:
+    @task(name="newest gain")
+    async def newest_gain() -> float:
+        before = await memory_store(disk).latest_result(calibrate)
+        return before.payload.gain if before is not None and before.payload is not None else 1.0
+
+    @task(name="main")
+    async def main() -> float:
+        return (await calibrate(await newest_gain() * 2)).gain
+
+    for _ in range(3):  # the second and third time the newest is the run's own
+        assert asyncio.run(run(main(), run_name="monday", store=memory_store(disk))) == 2.0
+    assert asyncio.run(run(main(), run_name="tuesday", store=memory_store(disk))) == 4.0
+
+
 def test_a_body_that_asks_gets_the_same_answer_after_a_crash_by_recording_it() -> None:
     ran(calibrate(1.0), "a")
     ran(uses(), "u")
