@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from copy import copy, deepcopy
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, Generic, NamedTuple, TypeVar, cast
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WrapSerializer
 
@@ -23,6 +23,8 @@ from holdfast.states import Attempt, Record
 from holdfast.status import STAGE_NAME_MAX_LENGTH, Status
 
 ResultT = TypeVar("ResultT", bound=BaseModel)
+
+_STRICT: Final = ConfigDict(extra="forbid", validate_assignment=True, defer_build=True)  # built when used: importing us stays cheap
 
 
 class StageStateHistoryEntry(BaseModel):
@@ -38,7 +40,7 @@ class StageStateHistoryEntry(BaseModel):
         message: The error as "type: text", or the status as a word.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, defer_build=True)
+    model_config: ClassVar[ConfigDict] = _STRICT
 
     attempt: int = Field(ge=0, title="Attempt", description="Number of the attempt, from 0")
     begin_status: Status = Field(title="Begin status", description="Status of the stage before the attempt")
@@ -73,7 +75,7 @@ class StageState(BaseModel, Generic[ResultT]):
             receipt: str | None = None
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, defer_build=True)  # built when used: importing us stays cheap
+    model_config: ClassVar[ConfigDict] = _STRICT
 
     task_id: str = Field(default="", title="Task ID", description="Name of the pipeline's action")
     stage_name: str = Field(default="", max_length=STAGE_NAME_MAX_LENGTH, title="Stage name", description="Unique in its pipeline")
