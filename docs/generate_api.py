@@ -14,6 +14,8 @@ GROUPS = {
     "Stores, and what they tell of a run": ("Store", "RunSummary", "RunState", "ActionState", "AttemptState", "ActionID"),
     "Inside a task": ("ctx", "TaskContext", "custom_context", "get_custom_context", "group", "Context", "contextual_run", "Bar"),
     "Checkpoints": ("Checkpoint", "Generation", "Retention", "latest_checkpoint"),
+    "Stages": ("stage", "parallel", "pipeline", "RetryPolicy", "Stage", "StageState", "StageStateHistoryEntry", "stage_states"),
+    "Results": ("TaskResult", "DescribedRun", "Figure", "Message", "MessageType"),
     "Statuses": (
         "Status", "StageStatus", "ACTIVE_STATES", "INACTIVE_STATES", "CANCELABLE_STATES", "RESUMABLE_STATES", "STAGE_NAME_MAX_LENGTH",
     ),
