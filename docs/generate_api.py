@@ -21,7 +21,7 @@ GROUPS = {
     ),
     "Events and errors": ("Event", "Observer", "HoldfastError", "NonRetryable"),
 }  # fmt: skip
-SECTION = re.compile(r"^(Args|Returns|Raises|Attributes|Example|Yields):$")
+SECTION = re.compile(r"^(Args|Returns|Raises|Attributes|Example|Yields)::?$")
 CONSTANTS = {
     "ACTIVE_STATES": "Statuses in which something moves, or waits for its turn.",
     "INACTIVE_STATES": "Statuses from which nothing moves by itself.",
@@ -149,16 +149,16 @@ def first_line(value: object) -> str:
 def prose(public: object) -> Iterator[str]:
     """A docstring as Markdown: sections become lists, examples blocks."""
     section = ""
-    in_code = False
+    code: list[str] = []
     for line in (inspect.getdoc(public) or "").splitlines():
-        if (heading := SECTION.match(line)) is not None:
+        if section == "Example" and (not line or line.startswith("    ")):
+            code.append(line.removeprefix("    "))
+        elif (heading := SECTION.match(line)) is not None:
             section = heading[1]
+            if code:
+                yield f"{block(code)}\n"
+            code = []
             yield f"{section}:\n"
-            if section == "Example":
-                yield "```text"
-                in_code = True
-        elif in_code:
-            yield line.removeprefix("    ")
         elif section and re.match(r" {4}\S", line):
             term, colon, rest = line.strip().partition(": ")
             yield f"- `{term}`: {rest}" if colon and " " not in term.replace(", ", "") else f"- {line.strip()}"
@@ -166,8 +166,13 @@ def prose(public: object) -> Iterator[str]:
             yield f"  {line.strip()}"
         else:
             yield line
-    if in_code:
-        yield "```"
+    if code:
+        yield block(code)
+
+
+def block(code: list[str]) -> str:
+    text = "\n".join(code).strip("\n")
+    return f"```{'text' if text.startswith('>>>') else 'python no-run'}\n{text}\n```"
 
 
 def tree() -> str:
