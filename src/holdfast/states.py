@@ -80,7 +80,9 @@ class Undo:
     function: str
     is_due: bool
     name: str
+    result: tuple[Any, str]
     task: str
+    value: Any
 
     def __init__(self, event: UndoRegistered) -> None:
         self.name = event.name
@@ -91,7 +93,7 @@ class Undo:
         self.value = event.value
         self.blob = event.blob
         self.context = event.context
-        self.result: tuple[Any, str] = (None, "")
+        self.result = (None, "")
         self.is_due = not event.when_completed  # else once its attempt COMPLETED
 
 

@@ -126,6 +126,8 @@ class Turn:
 class _Topic:
     """Who waits, what is there for them, and which number comes next."""
 
+    pause: float
+
     def __init__(self, folder: Folder, name: str, received: Collection[int]) -> None:
         self._folder = folder
         self._name = name

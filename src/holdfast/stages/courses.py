@@ -71,6 +71,8 @@ class Earlier(Mapping[str, StateT]):
 
     __slots__ = ("_count", "course")
 
+    course: Course[StateT]
+
     def __init__(self, course: Course[StateT], count: int) -> None:
         self.course = course
         self._count = count

@@ -121,6 +121,8 @@ class Planned(Generic[StateT]):
 class Plan(Generic[StateT]):
     """Stages in their order, and what they share."""
 
+    definition: Definition
+
     def __init__(
         self, name: str, groups: Sequence[Sequence[Stage[StateT]]], retry_policy: RetryPolicy, max_attempts: int, origin: Origin
     ) -> None:

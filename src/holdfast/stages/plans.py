@@ -76,6 +76,8 @@ class Stage(Generic[StateT]):
 class Written(Stage[StateT]):
     """A stage from a function, or from a class with `execute`."""
 
+    name: str
+
     def __init__(self, body: Body[StateT], undo: Undo[StateT] | None, options: TaskOptions, source: Any) -> None:
         functools.update_wrapper(cast("Callable[..., Any]", self), source, updated=())
         self.name = options.get("name", getattr(source, "name", None) or source.__name__)
@@ -97,7 +99,8 @@ class Written(Stage[StateT]):
 class Group(Stage[StateT]):
     """Stages that run side by side."""
 
-    name = ""
+    members: tuple[Any, ...]
+    name: str = ""
 
     def __init__(self, members: Sequence[Any]) -> None:
         self.members = tuple(members)
