@@ -26,7 +26,7 @@ from holdfast.status import (
 )
 from holdfast.stores import Store
 from holdfast.tasks import AsyncTask, Call, SyncTask, Task, TaskOptions, task
-from holdfast.telling import Observer
+from holdfast.telling import Observer, Told
 from holdfast.views import ActionState, AttemptState, Figure, RunState, RunSummary
 
 __all__ = [
@@ -72,6 +72,7 @@ __all__ = [
     "TaskOptions",
     "TaskResult",
     "Timeout",
+    "Told",
     "contextual_run",
     "ctx",
     "custom_context",

@@ -17,10 +17,15 @@ from holdfast.status import Status
 
 
 class Event(Frozen, kw_only=True):
-    """Something that happened to an action. `live` ones are told to observers and never recorded."""
+    """Something that happened to an action.
+
+    `live` ones are told to observers at once, and never recorded; any other is told when it is durable. `is_replay`: nothing was done,
+    an outcome on record was given again.
+    """
 
     kind: ClassVar[str] = ""
     live: ClassVar[bool] = False
+    is_replay: ClassVar[bool] = False
 
     action: str
     at: float
@@ -184,7 +189,11 @@ class Progressed(Event, kw_only=True):
 
 
 class RunOpened(Event, kw_only=True):
-    """This process became the owner of the run, whose root is `action`; `recorded` of its actions are COMPLETED on record."""
+    """This process became the owner of the run, whose root is `action`; `recorded` of its actions are COMPLETED on record.
+
+    `run_id` is drawn when a run is begun, and kept; `epoch` grows with every owner, `owned_before` is that of the last one. `context` is
+    the run's custom context as it was begun with; `trace` are the trace keys that it was opened with now.
+    """
 
     kind: ClassVar[str] = "run_opened"
     live: ClassVar[bool] = True
@@ -193,6 +202,19 @@ class RunOpened(Event, kw_only=True):
     store: str
     is_new: bool
     recorded: int
+    run_id: str = ""
+    epoch: int = 0
+    owned_before: int | None = None
+    context: Mapping[str, str] = {}
+    trace: Mapping[str, str] = {}
+
+
+class Missed(Event, kw_only=True):
+    """`count` events came faster than this observer took them, and were passed over at this place. Of no action."""
+
+    kind: ClassVar[str] = "missed"
+    live: ClassVar[bool] = True
+    count: int
 
 
 class Continued(Event, kw_only=True):
@@ -201,6 +223,8 @@ class Continued(Event, kw_only=True):
     kind: ClassVar[str] = "continued"
     live: ClassVar[bool] = True
     task: str
+    parent: str = ""
+    group: tuple[str, ...] = ()
 
 
 class Ticked(Event, kw_only=True):
@@ -218,8 +242,11 @@ class Replayed(Event, kw_only=True):
 
     kind: ClassVar[str] = "replayed"
     live: ClassVar[bool] = True
+    is_replay: ClassVar[bool] = True
     task: str
     status: Status
+    parent: str = ""
+    group: tuple[str, ...] = ()
 
 
 class Unknown(Event, kw_only=True):

@@ -24,7 +24,7 @@ from holdfast.runs.signals import Signals
 from holdfast.status import Status
 from holdfast.stores import Store
 from holdfast.tasks import Call, Task, no_loop
-from holdfast.telling import Observer, check_observers
+from holdfast.telling import Observer, Told, check_observers
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -130,6 +130,11 @@ class RunHandle(Generic[R_co]):
             return Status.COMPLETED
         root = self._opened.state.actions.get(self._opened.known.root)
         return root.status if root is not None else Status.PENDING
+
+    @property
+    def told(self) -> tuple[Told, ...]:
+        """How each observer fared so far: events told, missed and failed at. In the order in which they were given."""
+        return self._opened.told if isinstance(self._opened, Run) else ()
 
     async def result(self) -> R_co:
         """Wait for the run's end. Being cancelled here leaves the run alone. Raises: as `run`."""

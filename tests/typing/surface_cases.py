@@ -132,6 +132,7 @@ async def runs() -> None:
     assert_type(await handle.result(), list[float])
     assert_type(handle.run_name, str)
     assert_type(handle.status, Status)
+    assert_type(handle.told, tuple[hf.Told, ...])
     sending: Coroutine[Any, Any, None] = handle.send("config", {"rate": 1.5})
     await sending
     async with await hf.start(count.call("a")) as inner:

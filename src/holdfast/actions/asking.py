@@ -56,7 +56,7 @@ async def ask(scope: Scope, order: Order, context: Context, call: object) -> Any
                 await asyncio.wait({live.task})
             record, decision = _on_record(scope, order, place)
             if record is not None and isinstance(decision, Replay):
-                return await _replay(scope, record, place, codec)
+                return await _replay(scope, record, place, codec, context.group)
             action = Action(runtime, scope, order, context, codec, place, record, decision)
             del place  # for as long as the action takes, its name is enough
         else:
@@ -132,7 +132,7 @@ def _hint_at_context(scope: Scope, place: Place, policy: Policy) -> None:
         runtime.warn(scope.identify().name, ContextChanged, text)
 
 
-async def _replay(scope: Scope, record: Record, place: Place, codec: Codec) -> Any:
+async def _replay(scope: Scope, record: Record, place: Place, codec: Codec, group: tuple[str, ...]) -> Any:
     """Give the recorded outcome. Raises: the recorded failure; ResultIncompatible, BlobCorrupt."""
     runtime = scope.runtime
     if scope.rounds.reused(place.first):
@@ -144,7 +144,11 @@ async def _replay(scope: Scope, record: Record, place: Place, codec: Codec) -> A
         scope.doubt()
     scope.replayed = scope.replayed if scope.replayed is not None else []
     scope.replayed.append(record.name)
-    runtime.append(Replayed(action=record.name, at=clock().now(), task=record.task, status=record.status))
+    if runtime.tell is not None:
+        parent = scope.identify().name
+        runtime.tell(
+            Replayed(action=record.name, at=clock().now(), task=record.task, status=record.status, parent=parent, group=group)
+        )  # fmt: skip
     if record.status is not Status.COMPLETED:
         raise decode_error(record.error or {})
     return await read_value(runtime.blobs, record, codec)

@@ -236,7 +236,9 @@ class Action:
             self._present_try += 1
             self._note_asked()
         elif isinstance(decision, GoOn) and self.runtime.durable:
-            self.runtime.append(Continued(action=self.name, at=clock().now(), task=self.policy.name))
+            parent = self.parent.identify().name if self.parent is not None else ""
+            group = self.context.group
+            self.runtime.append(Continued(action=self.name, at=clock().now(), task=self.policy.name, parent=parent, group=group))
         return record.number + 1, decision.next_at if isinstance(decision, GoOn) else None
 
     def _note_asked(self) -> None:

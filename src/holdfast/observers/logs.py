@@ -28,6 +28,7 @@ from holdfast.events import (
     CheckpointsSetAside,
     Continued,
     Event,
+    Missed,
     Replayed,
     RunOpened,
     WaitBegun,
@@ -97,7 +98,12 @@ class LogObserver:
             Replayed: self._replayed,
             WaitBegun: self._waits,
             Warned: self._warned,
+            Missed: self._missed,
         }
+
+    def for_run(self, opened: RunOpened, /) -> LogObserver:
+        """Another one for the same log: names are known for one run."""
+        return LogObserver(self._log)
 
     def on_event(self, event: Event, /) -> None:
         write = self._write.get(type(event))
@@ -152,6 +158,9 @@ class LogObserver:
 
     def _warned(self, event: Warned) -> None:
         self._line(logging.WARNING, event, "%s: %s: %s", self._name(event), event.category, event.text)
+
+    def _missed(self, event: Missed) -> None:
+        self._line(logging.WARNING, event, "%d events came too fast to be written here", event.count)
 
 
 def _why(event: AttemptEnded | ActionEnded) -> str:

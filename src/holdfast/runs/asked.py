@@ -53,7 +53,8 @@ class Options(Frozen):
 class Asked(Frozen):
     """The root call as it is written down in run.json, once.
 
-    `inputs` is what is compared, `arguments` say which of them differs. `beginning` is for people, and compared with nothing.
+    `inputs` is what is compared, `arguments` say which of them differs. `beginning` is for people, and compared with nothing. `begun_with`
+    is the context in run.json, where another one was given now; it is not written.
     """
 
     run_name: str
@@ -66,6 +67,7 @@ class Asked(Frozen):
     created: float
     version: str | None
     beginning: Beginning = Beginning()
+    begun_with: Mapping[str, str] | None = None
 
     def to_json(self) -> bytes:
         body = to_json(

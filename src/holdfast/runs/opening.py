@@ -249,7 +249,7 @@ def _compared(known: Asked, wanted: Asked) -> Asked:
             what, was, now = f"custom context {key}", repr(was_bound.get(key)), repr(now_bound.get(key))
             raise InputsChanged(run_name=known.run_name, what=what, was=was, now=now)
     traces = {key: value for key, value in wanted.context.items() if key in TRACE_KEYS}
-    return replace(known, context={**known.context, **traces})
+    return replace(known, context={**known.context, **traces}, begun_with=known.context)
 
 
 def _compared_context(bound: Mapping[str, str]) -> dict[str, str]:

@@ -17,8 +17,9 @@ from holdfast.actions.undoing import roll_back, rolling_back
 from holdfast.blobs import Blobs
 from holdfast.clocks import clock
 from holdfast.codec import Codec, from_json
-from holdfast.contexts import Context
+from holdfast.contexts import TRACE_KEYS, Context
 from holdfast.engines.local import LocalEngine
+from holdfast.engines.surrounded import Surrounded
 from holdfast.errors import (
     RollbackIncomplete,
     RunCancelled,
@@ -38,7 +39,7 @@ from holdfast.runs.presence import Presence
 from holdfast.states import Fold
 from holdfast.status import Status
 from holdfast.sweeps import Broom
-from holdfast.telling import Telling
+from holdfast.telling import Telling, Told
 from holdfast.topics import send
 
 _log = logging.getLogger("holdfast")
@@ -152,8 +153,21 @@ class Run:
             store=store,
             is_new=is_new,
             recorded=recorded,
+            run_id=self.known.run_id,
+            epoch=self.runtime.epoch,
+            owned_before=max((epoch for epoch in self.runtime.owners if epoch < self.runtime.epoch), default=None),
+            context=self.known.begun_with if self.known.begun_with is not None else self.known.context,
+            trace={key: value for key, value in self.known.context.items() if key in TRACE_KEYS},
         )
+        self._telling.open(opened)
+        if surroundings := self._telling.surroundings():
+            self.runtime.engine = Surrounded(self.runtime.engine, surroundings)
         self.runtime.append(opened)
+
+    @property
+    def told(self) -> tuple[Told, ...]:
+        """How each observer fared so far."""
+        return self._telling.told
 
     async def adopt(self) -> None:
         """End, as CRASHED, what earlier owners left without an end: children before parents, all before any new attempt."""
@@ -258,6 +272,7 @@ class Run:
         """End an ownership under which nothing was begun, where nothing can be awaited any more."""
         self._journal.abandon()
         self._presence.drop()
+        self._telling.let_go()
 
     async def _close_all(self) -> None:
         try:

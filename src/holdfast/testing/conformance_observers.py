@@ -14,13 +14,13 @@ import asyncio
 import secrets
 import threading
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from holdfast import telling
-from holdfast.contexts import ctx
-from holdfast.events import Event, Unknown
-from holdfast.launch import run
+from holdfast.contexts import ctx, group
+from holdfast.events import Event, Missed, Unknown
+from holdfast.launch import run, start
 from holdfast.retries import Retry
 from holdfast.stores import Store
 from holdfast.tasks import task
@@ -42,6 +42,14 @@ async def square(number: int) -> int:
 @task(name="conformance.refuse")
 def refuse(why: str) -> None:
     raise ValueError(why)
+
+
+@task(name="conformance.ends_badly")
+async def ends_badly() -> None:
+    await square(2)
+    with group("again"):
+        await square(3)
+    raise LookupError("it ends badly")
 
 
 @task(name="conformance.root")
@@ -124,6 +132,17 @@ def observed(observers: Iterable[Observer], store: str | None = None) -> int:
     return asyncio.run(main())
 
 
+def observed_side_by_side(observers: Iterable[Observer], runs: int = 2) -> list[int]:
+    """Run the program several times at once, under the eyes of the same observers, and return all results."""
+
+    async def main() -> list[int]:
+        async with Store(f"memory://observed-{secrets.token_hex(4)}") as store:
+            names = [f"observed-{number}" for number in range(runs)]
+            return await asyncio.gather(*(run(root(), run_name=name, store=store, observers=observers) for name in names))
+
+    return asyncio.run(main())
+
+
 def by_action(events: Iterable[Event]) -> dict[str, list[Event]]:
     """The events that are recorded, not live, of each action in the order in which they came."""
     found: dict[str, list[Event]] = {}
@@ -173,6 +192,36 @@ class ObserverConformance:
         finally:
             blocker.free.set()
         assert raiser.told == len(recorder.events)
+
+    def test_it_can_be_given_to_several_runs_at_once_and_again_to_later_ones(self) -> None:
+        observer, recorder = self.make(), Recorder()
+        assert observed_side_by_side([observer]) == [EXPECTED] * 2
+        assert observed([observer, recorder]) == EXPECTED
+
+    def test_it_fails_at_nothing_that_it_is_told_of(self) -> None:
+        async def main() -> list[int]:
+            async with Store(f"memory://observed-{secrets.token_hex(4)}") as store:
+                told = []
+                for _ in range(2):  # the second time from where the first ended
+                    async with await start(ends_badly(), run_name="observed", store=store, observers=[self.make()]) as handle:
+                        with suppress(LookupError):
+                            await handle.result()
+                        told += [told.failed for told in handle.told]
+                return told
+
+        assert asyncio.run(main()) == [0, 0]
+
+    def test_it_takes_the_news_that_it_missed_something(self) -> None:
+        _tell(self.make(), Missed(action="", at=0.0, count=7))
+
+    def test_it_goes_on_where_what_it_missed_would_have_told_it_more(self) -> None:
+        recorder = Recorder()
+        observed([recorder])
+        for kind in {type(event) for event in recorder.events}:
+            observer = self.make()
+            for event in recorder.events:
+                if type(event) is not kind:
+                    _tell(observer, event)
 
     def test_its_end_can_be_awaited_though_nothing_was_told(self) -> None:
         async def close() -> None:

@@ -40,7 +40,7 @@ MAY_NOTICE: Final = 0.002
 HAS_TO_NOTICE: Final = 0.02
 MAY_WORK: Final = 1.0
 #: Where a thread stands that waits for other work than ours, or for work that it may have been given just now.
-_RESTING: Final = frozenset({("concurrent.futures.thread", "_worker"), ("selectors", "select")})
+_RESTING: Final = frozenset({("concurrent.futures.thread", "_worker"), ("selectors", "select"), ("holdfast.telling", "_next_event")})
 _WAITING: Final = frozenset({("threading", "wait"), ("threading", "acquire"), ("holdfast.journals.appending", "_write_groups")})
 #: How threads are called that may do something for a loop although they were there before it.
 _OURS: Final = ("holdfast", "asyncio", "ThreadPoolExecutor")
