@@ -7,6 +7,7 @@ from holdfast.checkpoints import Checkpoint, Generation, latest_checkpoint
 from holdfast.contexts import Context, TaskContext, contextual_run, ctx, custom_context, get_custom_context, group
 from holdfast.errors import HoldfastError, NonRetryable
 from holdfast.events import Event
+from holdfast.fanout import Record, Records, RecordStatus, SimpleRecordsResult, map, records
 from holdfast.launch import RunHandle, RunOptions, run, run_sync, start
 from holdfast.messages import Message, MessageType
 from holdfast.orders import ActionID
@@ -53,6 +54,9 @@ __all__ = [
     "NonRetryable",
     "Observer",
     "Rate",
+    "Record",
+    "RecordStatus",
+    "Records",
     "Retention",
     "Retry",
     "RetryPolicy",
@@ -60,6 +64,7 @@ __all__ = [
     "RunOptions",
     "RunState",
     "RunSummary",
+    "SimpleRecordsResult",
     "Stage",
     "StageState",
     "StageStateHistoryEntry",
@@ -79,8 +84,10 @@ __all__ = [
     "get_custom_context",
     "group",
     "latest_checkpoint",
+    "map",
     "parallel",
     "pipeline",
+    "records",
     "run",
     "run_sync",
     "stage",

@@ -544,9 +544,14 @@ def group(name: str) -> AbstractContextManager[None]:
     Raises:
         InvalidName: `name` is not a str, or empty.
     """
+    return _Group(check_group(name))
+
+
+def check_group(name: str) -> str:
+    """Return the name of a group. Raises: InvalidName."""
     if not isinstance(name, str) or not name:  # type: ignore[redundant-expr]
         raise InvalidName(kind="group", name=str(name), reason="it takes a str that is not empty")
-    return _Group(name)
+    return name
 
 
 async def contextual_run(fn: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -49,7 +49,8 @@ class ActionAsked(Event, kw_only=True):
     """A body asked for an action, for the first time or anew. A new asking has new retries and a new total timeout.
 
     `first` names the action of occurrence 0 among equal calls, where this is a later one; `round` counts the saves that the parent
-    had behind it; `inputs` is the digest of the arguments where a `key` stands for them.
+    had behind it; `inputs` is the digest of the arguments where a `key` stands for them. `skips`: it is a row that is passed over when it
+    fails for good.
     """
 
     kind: ClassVar[str] = "action_asked"
@@ -62,6 +63,7 @@ class ActionAsked(Event, kw_only=True):
     inputs: str = ""
     bare: str = ""
     group: tuple[str, ...] = ()
+    skips: bool = False
 
 
 class AttemptStarted(Event, kw_only=True):

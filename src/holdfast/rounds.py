@@ -85,6 +85,10 @@ class Rounds:
         self._counts[first] = number + 1
         return number
 
+    def has_counted(self, first: str, occurrence: int) -> bool:
+        """Whether this attempt made the call of that occurrence, or passed it over as given to a loaded state."""
+        return occurrence < self._counts.get(first, 0)
+
     def reused(self, first: str) -> bool:
         """Note that a call was answered from record. True, if it was made only in the round just before the loaded save."""
         if self._loaded is None or first not in self._loaded.single:

@@ -140,7 +140,7 @@ class Record:
         "asked_at", "attempt", "bare", "bars", "barren", "base", "base_epoch", "blob", "children", "earlier", "error", "failed_in",
         "failures",
         "final", "first", "fruitful", "inputs", "loops", "name", "next_at", "notes", "occurrence", "parent", "present_try", "replayed",
-        "round", "saved", "set_aside", "spent", "status", "task", "value", "version",
+        "round", "saved", "set_aside", "skips", "spent", "status", "task", "value", "version",
     )  # fmt: skip
 
     asked_at: float
@@ -159,6 +159,7 @@ class Record:
     present_try: int
     replayed: int
     round: int
+    skips: bool
     spent: int
     status: Status
     task: str
@@ -198,6 +199,7 @@ class Record:
         self.task = asked.task
         self.version = asked.version
         self.inputs = asked.inputs
+        self.skips = asked.skips
         self.asked_at = asked.at
         self.status = Status.PENDING
         self.begin_try()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from holdfast.actions.decisions import ANEW, Asked, Replay, Undone, asked
+from holdfast.actions.decisions import ANEW, RECENT, Asked, Replay, Standing, Undone, asked
 from holdfast.actions.performing import Action
 from holdfast.actions.places import Place, key_of, place_of
 from holdfast.actions.recorded import BUILTIN
 from holdfast.actions.runtime import Runtime
 from holdfast.actions.scopes import Generation3, Scope
-from holdfast.actions.values import read_value
+from holdfast.actions.values import is_inline, read_value
+from holdfast.attempts import Value
 from holdfast.clocks import clock
 from holdfast.codec import Codec, decode_error
 from holdfast.contexts import Context
@@ -31,7 +32,9 @@ from holdfast.states import Record
 from holdfast.status import Status
 
 
-async def ask(scope: Scope, order: Order, context: Context, call: object) -> Any:
+async def ask(
+    scope: Scope, order: Order, context: Context, call: object, place: Place | None = None, standing: Standing = RECENT
+) -> Any:  # fmt: skip
     """Ask for an action in a running attempt, and return its outcome.
 
     Args:
@@ -39,22 +42,20 @@ async def ask(scope: Scope, order: Order, context: Context, call: object) -> Any
         order: What it asks for.
         context: The node in which the call was made.
         call: The coroutine that is being awaited: where it is a task's own, the action runs in that task.
+        place: The place of the call, where it was taken before.
+        standing: Which recorded failures are its answer.
     """
     definition, runtime = order.definition, scope.runtime
-    scope.check(f"a call of {definition.policy.name}")
-    if runtime.lost is not None:
-        raise runtime.lost
-    if runtime.stop is not None:
-        scope.was_refused = True
-        raise stopped_error(runtime)
+    check_asking(scope, order)
     codec, name = definition.result_codec(), ""
     try:
         if runtime.durable:
-            place = _noted_place(scope, order, context)
+            if place is None:
+                place = noted_place(scope, order, context)
             name = place.name
             while (live := runtime.live.get(name)) is not None and live.task is not None:
                 await asyncio.wait({live.task})
-            record, decision = _on_record(scope, order, place)
+            record, decision = _on_record(scope, order, place, standing)
             if record is not None and isinstance(decision, Replay):
                 return await _replay(scope, record, place, codec, context.group)
             action = Action(runtime, scope, order, context, codec, place, record, decision)
@@ -68,13 +69,45 @@ async def ask(scope: Scope, order: Order, context: Context, call: object) -> Any
             if scope.wait_ends():
                 await scope.proceed()
     except Doubted as doubted:
-        await _set_aside(scope, doubted.first)
-        raise AmbiguousLoop(task=definition.policy.name) from None
+        raise await doubted_error(scope, order, doubted) from None
     finally:
         scope.undelivered.pop(name, None)
 
 
-def _noted_place(scope: Scope, order: Order, context: Context) -> Place:
+def answer_now(scope: Scope, order: Order, place: Place, group: tuple[str, ...]) -> Value | None:
+    """The recorded result of a call whose place was taken, where it can be given at once; else None, and it is to be asked for.
+
+    Raises: AmbiguousKey, ResultIncompatible, DoubtfulReuse, where a warning is an error.
+    """
+    runtime = scope.runtime
+    record = runtime.state.actions.get(place.name) if runtime.state is not None else None
+    if record is None or record.status is not Status.COMPLETED or not is_inline(record) or place.name in runtime.live:
+        return None
+    known, decision = _on_record(scope, order, place, RECENT)
+    if known is None or not isinstance(decision, Replay):
+        return None
+    scope.undelivered.pop(place.name, None)
+    _note_replay(scope, known, place, group)
+    return Value(order.definition.result_codec().decode(known.value, {}))
+
+
+def check_asking(scope: Scope, order: Order) -> None:
+    """Raise what a call is refused with: its attempt is over, or the run was lost, or asked to end."""
+    scope.check(f"a call of {order.definition.policy.name}")
+    if scope.runtime.lost is not None:
+        raise scope.runtime.lost
+    if scope.runtime.stop is not None:
+        scope.was_refused = True
+        raise stopped_error(scope.runtime)
+
+
+async def doubted_error(scope: Scope, order: Order, doubted: Doubted) -> AmbiguousLoop:
+    """What a call is refused with that shows an earlier answer to have been another round's; what rests on that is set aside by then."""
+    await _set_aside(scope, doubted.first)
+    return AmbiguousLoop(task=order.definition.policy.name)
+
+
+def noted_place(scope: Scope, order: Order, context: Context) -> Place:
     """The place of a call, noted as asked for. Raises: UnstableInput, AmbiguousKey, DuplicateTask, Doubted, TypeError."""
     if not order.definition.policy.name.startswith(BUILTIN):
         scope.runtime.meet(order.definition, scope.identify().name)
@@ -83,7 +116,7 @@ def _noted_place(scope: Scope, order: Order, context: Context) -> Place:
     return place
 
 
-def _on_record(scope: Scope, order: Order, place: Place) -> tuple[Record | None, Asked]:
+def _on_record(scope: Scope, order: Order, place: Place, standing: Standing) -> tuple[Record | None, Asked]:
     """What is known of the action, and what asking for it means now. Raises: AmbiguousKey, RunRolledBack."""
     runtime, policy = scope.runtime, order.definition.policy
     assert runtime.state is not None
@@ -93,7 +126,7 @@ def _on_record(scope: Scope, order: Order, place: Place) -> tuple[Record | None,
         return None, ANEW
     if record.inputs and place.inputs and record.inputs != place.inputs:
         raise AmbiguousKey(task=policy.name, key=key_of(policy, order) or "")
-    decision = asked(record, scope.present_try, policy)
+    decision = asked(record, scope.present_try, policy, standing)
     if isinstance(decision, Undone):
         raise rolled_back_error(runtime.run_name, record)
     return record, decision
@@ -134,6 +167,13 @@ def _hint_at_context(scope: Scope, place: Place, policy: Policy) -> None:
 
 async def _replay(scope: Scope, record: Record, place: Place, codec: Codec, group: tuple[str, ...]) -> Any:
     """Give the recorded outcome. Raises: the recorded failure; ResultIncompatible, BlobCorrupt."""
+    _note_replay(scope, record, place, group)
+    if record.status is not Status.COMPLETED:
+        raise decode_error(record.error or {})
+    return await read_value(scope.runtime.blobs, record, codec)
+
+
+def _note_replay(scope: Scope, record: Record, place: Place, group: tuple[str, ...]) -> None:
     runtime = scope.runtime
     if scope.rounds.reused(place.first):
         text = (
@@ -143,12 +183,9 @@ async def _replay(scope: Scope, record: Record, place: Place, codec: Codec, grou
     if scope.rounds.doubtful:
         scope.doubt()
     scope.replayed = scope.replayed if scope.replayed is not None else []
-    scope.replayed.append(record.name)
+    scope.replayed.append(place.name)  # whose text the record need not keep alive
     if runtime.tell is not None:
         parent = scope.identify().name
         runtime.tell(
             Replayed(action=record.name, at=clock().now(), task=record.task, status=record.status, parent=parent, group=group)
         )  # fmt: skip
-    if record.status is not Status.COMPLETED:
-        raise decode_error(record.error or {})
-    return await read_value(runtime.blobs, record, codec)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
 from holdfast.errors import CrashLoop, OutcomeUnknown, TaskError, TaskTimedOut
@@ -50,14 +50,21 @@ class Refuse(Frozen):
 
 Asked: TypeAlias = Anew | GoOn | Replay | Undo | Undone | Refuse
 
+Standing: TypeAlias = Literal["recent", "all", "none"]
+"""Which recorded failures are given again: those of the parent's present try, as for any call; all of them, as for rows that are passed
+over; or none, as for rows that are to be tried again. `NonRetryable` ones are always given again."""
 
-def asked(record: Record | None, parent_try: int | None, policy: Policy) -> Asked:
+RECENT: Final[Standing] = "recent"
+
+
+def asked(record: Record | None, parent_try: int | None, policy: Policy, standing: Standing = RECENT) -> Asked:
     """Decide what asking for an action means.
 
     Args:
         record: What is on record; None for the first asking ever.
         parent_try: The asking parent's present try; None for a root, whose failures are always tried anew.
         policy: The task's.
+        standing: Which recorded failures are its answer.
     """
     if record is None:
         return ANEW
@@ -66,7 +73,7 @@ def asked(record: Record | None, parent_try: int | None, policy: Policy) -> Aske
     if record.status is Status.ROLLING_BACK:
         return Undo()
     if record.status is Status.ROLLED_BACK:  # its failure has been seen by the parent's present try, and is seen again
-        return Replay() if record.error is not None and parent_try is not None and record.failed_in == parent_try else Undone()
+        return Replay() if record.error is not None and _stands(record, parent_try, standing) else Undone()
     ended_as = record.attempt.status if record.attempt is not None else None
     is_unknown = ended_as in _UNKNOWN_ENDS or (record.attempt is not None and record.attempt.unknown)
     if policy.on_crash == "fail" and is_unknown:
@@ -74,11 +81,17 @@ def asked(record: Record | None, parent_try: int | None, policy: Policy) -> Aske
     if record.status is Status.CANCELLED or record.version != policy.version:
         return Anew()
     if record.status in _FAILURES:
-        is_recent = parent_try is not None and record.failed_in == parent_try
-        return Replay() if is_recent or (record.final and parent_try is not None) else Anew()
+        return Replay() if _stands(record, parent_try, standing) or (record.final and parent_try is not None) else Anew()
     if record.barren >= policy.retry.max_crashes:
         return Refuse(CrashLoop(task=policy.name, crashes=record.barren))
     return GoOn(record.next_at)
+
+
+def _stands(record: Record, parent_try: int | None, standing: Standing) -> bool:
+    """Whether a failure on record is the answer to whoever asks now."""
+    if parent_try is None or standing == "none":
+        return False
+    return standing == "all" or record.failed_in == parent_try
 
 
 class Conclusion(Frozen):

@@ -35,14 +35,14 @@ def encode_failure(runtime: Runtime, action: str, task: str, error: Exception | 
 
 def orphans(state: Fold | None, action: str, scope: Scope) -> tuple[str, ...]:
     """Recorded results of earlier attempts that the body, now done, never asked for."""
-    if scope.asked is None or state is None:
+    if scope.number == 0 or state is None:
         return ()
     behind = scope.rounds.ordinal if scope.loaded is not None else 0
     return tuple(
         child.name
         for child in state.children_of(action)
         if child.status is Status.COMPLETED
-        and child.name not in scope.asked
+        and not scope.rounds.has_counted(child.first, child.occurrence)
         and child.round >= behind
         and not child.task.startswith(BUILTIN)
     )

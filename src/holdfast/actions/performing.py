@@ -259,6 +259,7 @@ class Action:
                 inputs=place.inputs,
                 bare=place.bare,
                 group=self.context.group,
+                skips=place.skips,
             )
         )
 
@@ -429,8 +430,7 @@ class Action:
         try:
             if scope.unstarted > 0:
                 await asyncio.sleep(0)
-            if scope.children:
-                self._warn_of_leftovers(scope)
+            self._warn_of_leftovers(scope)
             while True:
                 while tasks := {child.task for child in scope.children.values() if child.task is not None}:
                     await asyncio.wait(tasks)
@@ -443,7 +443,10 @@ class Action:
             return Error(warning, is_its_own=False)
 
     def _warn_of_leftovers(self, scope: Scope) -> None:
-        names = ", ".join(sorted({child.task_name for child in scope.children.values()}))
+        left = {child.task_name for child in scope.children.values() if child.task is None or not child.task.cancelling()}
+        if not left:  # those that were cancelled are about to end
+            return
+        names = ", ".join(sorted(left))
         text = f"{self.policy.name} returned while actions that it began still ran; they are awaited: {names}. Await them in the body"
         self.runtime.warn(self.name, LeftRunning, text)
 

@@ -17,7 +17,7 @@ from holdfast.orders import Order, Policy
 
 
 class Place(NamedTuple):
-    """Where a call stands in its run's tree."""
+    """Where a call stands in its run's tree. `skips`: it is a row that is passed over when it fails."""
 
     name: str
     first: str
@@ -25,6 +25,7 @@ class Place(NamedTuple):
     round: int
     inputs: str
     bare: str
+    skips: bool = False
 
 
 def key_of(policy: Policy, order: Order) -> str | None:

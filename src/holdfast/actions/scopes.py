@@ -87,7 +87,7 @@ class Scope:
     """The near side of one attempt. Ten thousand may be alive: what only some need is made when it is needed."""
 
     __slots__ = (
-        "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "asked", "bars", "besides", "capsule",
+        "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "bars", "besides", "capsule",
         "children", "doubted_at", "drawn", "ended", "exits", "identified", "is_leaving", "is_over", "keys", "loaded", "loop", "number",
         "order", "parent", "present_try", "received", "replayed", "runtime", "said", "saves", "shares", "slot", "undelivered", "undoubted",
         "unstarted", "was_refused",
@@ -130,7 +130,6 @@ class Scope:
         self.identified = 0
         self.children: dict[str, Underway] = _NO_CHILDREN
         self.undelivered: dict[str, None] = _ALL_DELIVERED
-        self.asked: set[str] | None = set() if number > 0 else None
         self.received = None
         self.replayed: list[str] | None = None
         self.keys: dict[str, tuple[str, bytes]] | None = None
@@ -163,8 +162,6 @@ class Scope:
 
     def ask_for(self, name: str) -> None:
         """Note a call that was made, until its outcome is delivered."""
-        if self.asked is not None:
-            self.asked.add(name)
         if self.undelivered is _ALL_DELIVERED:
             self.undelivered = {}
         self.undelivered[name] = None

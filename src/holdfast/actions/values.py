@@ -33,6 +33,11 @@ async def kept(blobs: Blobs | None, value: Any, blob: str) -> tuple[Any, Mapping
     return tree, await blobs.get_all(parts_of(tree))
 
 
+def is_inline(record: Record) -> bool:
+    """Whether a recorded result is all in the record."""
+    return not record.blob and not (isinstance(record.value, (dict, list)) and parts_of(record.value))
+
+
 async def read_value(blobs: Blobs | None, record: Record, codec: Codec) -> Any:
     """Decode a recorded result."""
     return codec.decode(*await kept(blobs, record.value, record.blob))

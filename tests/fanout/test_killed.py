@@ -1,0 +1,76 @@
+"""A program of rows is killed wherever it can be killed. Nothing recorded runs again, nothing is lost, and the answer is right."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import holdfast as hf
+from holdfast import RecordStatus, Retry, ctx, records, task
+from holdfast.testing import Ledger, Survival, crash_everywhere, power_cuts
+from holdfast.testing.places import On
+
+ledger = Ledger()
+
+
+class Bad(Exception):
+    pass
+
+
+@task(retries=Retry(max_attempts=2, initial_interval=0.001))
+async def row(n: int) -> int:
+    await asyncio.sleep(0)
+    if n == 1 and ctx().attempt_number == 0:
+        raise ConnectionError("once")
+    ledger.ran(f"row {n}")
+    if n == 3:
+        raise Bad(n)
+    return n * n
+
+
+@task
+async def program(count: int) -> list[Any]:
+    squares = await hf.map(row, range(count), concurrency=3, on_error="collect")
+    for n, found in enumerate(squares):
+        if not isinstance(found, Exception):
+            ledger.got(f"row {n}")
+    rows = records(row, (n for n in range(10, 10 + count)), concurrency=2)
+    total = 0
+    async for each in rows:
+        if each.status is RecordStatus.SUCCESS:
+            ledger.got(f"row {each.item}")
+            total += each.value or 0
+    return [[repr(found) if isinstance(found, Exception) else found for found in squares], total, rows.summary.success_count]
+
+
+EXPECTED = [[0, 1, 4, "Bad(3)", 16], 10**2 + 11**2 + 12**2 + 13**2 + 14**2, 5]
+
+
+def hold(survivals: Any) -> int:
+    killed = 0
+    survival: Survival[list[Any]]
+    for survival in survivals:
+        assert survival.error is None, survival
+        assert survival.value == EXPECTED, survival
+        ran = [entry for entry in survival.entries if entry.verb == "ran"]
+        got = {entry.what: number for number, entry in enumerate(survival.entries) if entry.verb == "got"}
+        for number, entry in enumerate(survival.entries):
+            assert entry.verb == "got" or number < got.get(entry.what, number + 1) or entry.what not in got, (survival, entry)
+        assert {entry.what for entry in ran} == {f"row {n}" for n in (*range(5), *range(10, 15))}
+        killed += len(survival.crashes)
+    return killed
+
+
+IN_MEMORY: list[On] = ["disk", "bucket"]
+
+
+@pytest.mark.parametrize("on", IN_MEMORY)
+def test_killed_everywhere_each_row_counts_once_and_what_was_seen_stays(on: On) -> None:
+    assert hold(crash_everywhere(lambda: program(5), step=3, on=on, ledger=ledger)) > 10
+
+
+@pytest.mark.parametrize("on", IN_MEMORY)
+def test_whatever_is_forgotten_or_late_the_rows_are_right(on: On) -> None:
+    assert hold(power_cuts(lambda: program(5), range(25), on=on, ledger=ledger)) > 20
