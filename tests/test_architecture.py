@@ -36,7 +36,7 @@ _FLOORS = """
     journals.frames journals.snapshots journals.reading journals.writing journals.appending journals.creating journals.owning journals
     checkpoints
     sweeps topics
-    orders contexts
+    orders contexts tracking
     attempts engines
     actions runs
     tasks

@@ -28,6 +28,7 @@ from holdfast.status import (
 from holdfast.stores import Store
 from holdfast.tasks import AsyncTask, Call, SyncTask, Task, TaskOptions, task
 from holdfast.telling import Observer, Told
+from holdfast.tracking import track
 from holdfast.views import ActionState, AttemptState, Figure, RunState, RunSummary
 
 __all__ = [
@@ -94,4 +95,5 @@ __all__ = [
     "stage_states",
     "start",
     "task",
+    "track",
 ]

@@ -22,6 +22,7 @@ from holdfast.checkpoints import Checkpoint
 from holdfast.checkpoints.checkpoint import Type
 from holdfast.clocks import clock, instant
 from holdfast.errors import BlockingCall, InvalidContext, InvalidName, NoRawDataPath
+from holdfast.messages import MessageType
 from holdfast.orders import ActionID, Capsule, Order, idempotency_key
 from holdfast.progress import Bar
 from holdfast.retries import Seconds, to_seconds
@@ -37,6 +38,26 @@ DEFAULT_TOTAL: Final = float("100")
 """An object of its own, so that a call that gives no total can be told from one that gives 100."""
 
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Lead(Protocol):
+    """A bar that follows items which a body works on."""
+
+    def take(self) -> None:
+        """The next item goes to the body."""
+        ...
+
+    def done(self) -> None:
+        """The body is done with it."""
+        ...
+
+    def finish(self) -> None:
+        """There are no more."""
+        ...
+
+    def leave(self) -> None:
+        """The body goes away, whether it has an item in hand or not."""
+        ...
 
 
 class Link(Protocol):
@@ -64,6 +85,12 @@ class Link(Protocol):
         ...
 
     def advance(self, name: str, step: float, total: float | None) -> Bar: ...
+
+    def lead(self, name: str, total: float | None, left: int | None) -> Lead: ...
+
+    def message(self, type: MessageType, content: str) -> None: ...
+
+    def clear_messages(self) -> None: ...
 
     def summarize(self, text: str) -> None: ...
 
@@ -190,18 +217,48 @@ class TaskContext:
         return self._link.checkpoint
 
     def progress(self, name: str = "default", step: float = 1, total: float | None = DEFAULT_TOTAL) -> Bar:
-        """Advance a named bar, and return it.
+        """Advance a named bar, and return it. From `async def` and `def` bodies alike, and from any of their threads.
+
+        Observers are told at once. On record it goes about once a second while it moves, and always before the attempt's outcome, so that
+        after a kill `Store.state` shows it as it was at most so much earlier. Bars belong to an attempt: each one begins with none, and
+        `checkpoint.load` puts them back as they were at the save.
 
         Args:
-            name: Which of the action's bars.
-            step: Steps to add: not where it stands.
+            name: Which of the action's bars, 1 to 255 characters; at most 100 bars.
+            step: Steps to add: not where it stands. 0 shows the bar, a negative number takes back.
             total: Steps in all, 100 where it was never given; None where unknown. A later call that gives it changes it.
 
         Raises:
-            InvalidOption: `step` or `total` is not a finite number.
+            InvalidOption: `step` or `total` is not a finite number, or `name` can't be one.
+            ActionEnded, AttemptAbandoned: The attempt is over.
         """
         self._link.check("ctx().progress")
         return self._link.advance(name, step, total)
+
+    def message(self, type: MessageType, content: str, /) -> None:
+        """Say something to whoever watches: observers, and readers of `ActionState.messages` and `TaskResult.messages`.
+
+        It goes on record in its turn, and outlives the attempt: a retry adds to what was said before. The newest 100 of an action are kept.
+        In an ephemeral run nobody hears it.
+
+        Args:
+            type: How much it matters.
+            content: A text; what is over 4 KiB of UTF-8 is cut, and a note says so.
+
+        Raises:
+            InvalidOption: `type` is no `MessageType`, or `content` no str.
+            ActionEnded, AttemptAbandoned: The attempt is over.
+        """
+        self._link.check("ctx().message")
+        self._link.message(type, content)
+
+    def clear_messages(self) -> None:
+        """Take back all messages of this action, also those of its earlier attempts. Where there are none, nothing happens.
+
+        Raises: ActionEnded, AttemptAbandoned.
+        """
+        self._link.check("ctx().clear_messages")
+        self._link.clear_messages()
 
     def summary(self, text: str, /) -> None:
         """Say in a few words what came out: `TaskResult.summary`. The last one said counts.

@@ -190,6 +190,20 @@ class Progressed(Event, kw_only=True):
     bars: Mapping[str, tuple[float, float | None, float, float]]
 
 
+class Messaged(Event, kw_only=True):
+    """A body said something to whoever watches; `type` is the word of its `MessageType`."""
+
+    kind: ClassVar[str] = "messaged"
+    type: str
+    content: str
+
+
+class MessagesCleared(Event, kw_only=True):
+    """A body took back all that its action said so far."""
+
+    kind: ClassVar[str] = "messages_cleared"
+
+
 class RunOpened(Event, kw_only=True):
     """This process became the owner of the run, whose root is `action`; `recorded` of its actions are COMPLETED on record.
 
@@ -268,6 +282,8 @@ _RECORDED: tuple[type[Event], ...] = (
     CheckpointsSetAside,
     Warned,
     Progressed,
+    Messaged,
+    MessagesCleared,
     UndoRegistered,
     WaitBegun,
     Described,

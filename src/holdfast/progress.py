@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any, Final, TypeAlias
 
 from holdfast.errors import InvalidOption
 from holdfast.frozen import Frozen
 
 _ROUNDING = 1e-9
 """Ten steps of 0.1 add up to a little less than 1, and are 100 %."""
+
+#: A bar is looked at by people: so many of them are more than anybody reads.
+BARS_AT_MOST: Final = 100
+NAME_LENGTH: Final = 255
+
+BarValues: TypeAlias = tuple[float, float | None, float, float]
+"""A bar as it is recorded: its n, total, started_at and updated_at."""
 
 
 class Bar(Frozen):
@@ -22,7 +30,8 @@ class Bar(Frozen):
     Attributes:
         n: Steps done, never below 0; may pass `total`.
         total: Steps in all. None: unknown.
-        started_at: When the bar was first advanced, in POSIX seconds.
+        started_at: When the bar was first advanced, in POSIX seconds. Of one that a checkpoint put back, later by the time in which nobody
+            worked on it.
         updated_at: When it was last advanced, in POSIX seconds.
     """
 
@@ -30,6 +39,11 @@ class Bar(Frozen):
     total: float | None
     started_at: float
     updated_at: float
+
+    @property
+    def values(self) -> BarValues:
+        """What is recorded of it."""
+        return self.n, self.total, self.started_at, self.updated_at
 
     @property
     def percent(self) -> float | None:
@@ -76,6 +90,24 @@ def advance(bar: Bar | None, step: float, total: float | None, now: float) -> Ba
         return Bar(n=max(step, 0), total=total, started_at=now, updated_at=now)
     n = max(_number("step", bar.n + step), 0)
     return replace(bar, n=n, total=bar.total if total is None else total, updated_at=max(bar.updated_at, now))
+
+
+def put_back(values: BarValues, now: float) -> Bar:
+    """The bar as a checkpoint remembers it, going on at `now`.
+
+    The time since the save does not count, so that rate and remaining time tell of work, and not of the night between two attempts.
+    """
+    n, total, started_at, updated_at = values
+    return Bar(n=n, total=total, started_at=now - (updated_at - started_at), updated_at=now)
+
+
+def check_bar(name: Any, known: int) -> None:
+    """Whether an attempt that has so many bars may have another one of this name. Raises: InvalidOption."""
+    if not isinstance(name, str) or not 0 < len(name) <= NAME_LENGTH:
+        raise InvalidOption(option="name", value=name, reason=f"the name of a bar is a str of 1 to {NAME_LENGTH} characters")
+    if known >= BARS_AT_MOST:
+        reason = f"an action has at most {BARS_AT_MOST} bars; count what is alike in one, with its total"
+        raise InvalidOption(option="name", value=name, reason=reason)
 
 
 def _reached(n: float, total: float) -> bool:

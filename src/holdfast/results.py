@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from pydantic import AwareDatetime, BaseModel, Field, computed_field
 
 from holdfast.clocks import instant
-from holdfast.messages import Message
+from holdfast.messages import KEPT, Message
 from holdfast.runs.asked import Asked
 from holdfast.runs.presence import Owner
-from holdfast.states import Fold, Record
+from holdfast.states import Fold, Record, message_of
 from holdfast.status import ACTIVE_STATES, Status, shown_status
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class TaskResult(BaseModel, Generic[T], frozen=True, defer_build=True):
         payload: What the body returned; None, unless COMPLETED.
         schemas: What the last attempt said by `ctx().implements`.
         figures: The display paths of the figures of the action and of all below it, in the order in which the actions were asked for.
-        messages: Messages to whoever watched.
+        messages: What the action and all below it said to whoever watched, oldest first; the newest 100.
         cost: What it cost, with all below it.
         attempts: How many attempts there were.
         started_at: When the first one began, aware, in UTC; None, where none did.
@@ -99,6 +99,7 @@ def result_of(fold: Fold, record: Record, owner: Owner, payload: Any) -> TaskRes
         payload=payload,
         schemas=list(notes.schemas) if notes is not None else [],
         figures=list(_figures(fold, record)),
+        messages=_messages(fold, record),
         attempts=len(attempts),
         started_at=instant(attempts[0].started_at) if attempts else None,
         ended_at=instant(ended_at) if ended_at is not None else None,
@@ -127,6 +128,12 @@ def described(asked: Asked, fold: Fold, result: TaskResult[Any]) -> DescribedRun
 def _figures(fold: Fold, top: Record) -> dict[str, None]:
     """Each path once, where it first stands: two actions may show a figure in the same place."""
     return dict.fromkeys(figure.path for record in _subtree(fold, top) if record.notes is not None for figure in record.notes.figures)
+
+
+def _messages(fold: Fold, top: Record) -> list[Message]:
+    """By time; those of one instant, and of one action, in the order in which they are on record."""
+    said = [event for record in _subtree(fold, top) if record.notes is not None for event in record.notes.messages]
+    return [message_of(event) for event in sorted(said, key=lambda event: event.at)[-KEPT:]]
 
 
 def _subtree(fold: Fold, top: Record) -> Iterator[Record]:

@@ -19,12 +19,15 @@ from holdfast.events import (
     Described,
     Event,
     FigureSaved,
+    Messaged,
+    MessagesCleared,
     Progressed,
     TaskSeen,
     UndoRegistered,
     WaitBegun,
     Warned,
 )
+from holdfast.messages import KEPT, Message, type_of
 from holdfast.rounds import Made
 from holdfast.status import Status, following
 
@@ -100,11 +103,12 @@ class Undo:
 class Notes:
     """What is known about few actions only."""
 
-    __slots__ = ("awaiting", "figures", "is_undone", "remains", "schemas", "summary", "topic", "undos", "until")
+    __slots__ = ("awaiting", "figures", "is_undone", "messages", "remains", "schemas", "summary", "topic", "undos", "until")
 
     awaiting: int
     figures: tuple[FigureSaved, ...]
     is_undone: bool
+    messages: tuple[Messaged, ...]
     remains: tuple[str, ...]
     schemas: tuple[str, ...]
     summary: str
@@ -115,6 +119,7 @@ class Notes:
         self.awaiting = 0  # so many of its receives wait
         self.figures = ()
         self.is_undone = False  # a rollback of this very action has begun
+        self.messages = ()  # the newest, of all attempts
         self.remains = ()
         self.schemas = ()
         self.summary = ""
@@ -256,6 +261,8 @@ class Fold:
             CheckpointSaved: self._saved,
             CheckpointsSetAside: self._set_aside,
             Progressed: self._progressed,
+            Messaged: self._messaged,
+            MessagesCleared: self._messages_cleared,
             Warned: self._warned,
             UndoRegistered: self._undo_registered,
             WaitBegun: self._wait_begun,
@@ -300,6 +307,7 @@ class Fold:
             record.earlier = (*record.earlier, record.attempt)
         record.attempt = Attempt(event.number, event.epoch, event.at, record.status)
         record.status = Status.RUNNING
+        record.bars = None
         if record.notes is not None:
             record.notes.awaiting = 0
             record.notes.begin()
@@ -469,8 +477,17 @@ class Fold:
             record.loops = (*record.loops, event.first)
 
     def _progressed(self, event: Progressed) -> None:
-        if (record := self.actions.get(event.action)) is not None:
+        if (record := self.actions.get(event.action)) is not None and record.has_live_attempt:
             record.bars = event.bars
+
+    def _messaged(self, event: Messaged) -> None:
+        if (record := self.actions.get(event.action)) is not None:
+            notes = record.noted()
+            notes.messages = (*notes.messages[-(KEPT - 1) :], event)
+
+    def _messages_cleared(self, event: MessagesCleared) -> None:
+        if (record := self.actions.get(event.action)) is not None and record.notes is not None:
+            record.notes.messages = ()
 
     def _warned(self, event: Warned) -> None:
         self.warnings.append(event)
@@ -499,6 +516,11 @@ class Fold:
     def unfinished(self) -> Iterable[Record]:
         """Actions that neither ended nor were suspended."""
         return [record for record in self.actions.values() if record.status in _OPEN]
+
+
+def message_of(said: Messaged) -> Message:
+    """A message as its readers see it."""
+    return Message(type=type_of(said.type), content=said.content, created_at=said.time)
 
 
 def _set_status(record: Record, status: Status) -> None:

@@ -12,10 +12,11 @@ from holdfast.codec import codec_for, decode_error, parts_of
 from holdfast.errors import InvalidCall, ResultIncompatible
 from holdfast.events import CheckpointSaved, FigureSaved
 from holdfast.frozen import Frozen
+from holdfast.messages import Message
 from holdfast.orders import ActionID
 from holdfast.progress import Bar
 from holdfast.runs.presence import Owner
-from holdfast.states import Attempt, Fold, Record
+from holdfast.states import Attempt, Fold, Record, message_of
 from holdfast.status import Status, shown_status
 
 
@@ -71,7 +72,8 @@ class ActionState(Frozen):
             `OpaqueValue` for what only its task can read.
         error: How it failed, if it did.
         replayed: How often it was answered from record.
-        progress: Its last attempt's bars.
+        progress: Its last attempt's bars, as recorded: while it is under way at most about a second old.
+        messages: What its attempts said to whoever watched, oldest first; the newest 100.
         checkpoint: The last noted generation; its metadata is in `checkpoint.history()`.
         remains: What a rollback of it could not undo.
         summary: What its last attempt said by `ctx().summary`; "" while it is under way.
@@ -88,6 +90,7 @@ class ActionState(Frozen):
     error: BaseException | None
     replayed: int
     progress: Mapping[str, Bar]
+    messages: tuple[Message, ...]
     checkpoint: Generation | None
     remains: tuple[str, ...]
     summary: str
@@ -115,6 +118,7 @@ class Actions(Mapping[str, ActionState]):
             error=_error(record.error),
             replayed=record.replayed,
             progress=bars,
+            messages=tuple(map(message_of, record.notes.messages)) if record.notes is not None else (),
             checkpoint=_noted(record.saved) if record.saved is not None else None,
             remains=record.notes.remains if record.notes is not None else (),
             summary=record.notes.summary if record.notes is not None else "",

@@ -2,7 +2,7 @@
 """What type checkers see of tasks, calls, runs and checkpoints. Never run: read by mypy and pyright (test_types.py)."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +19,7 @@ from holdfast import (
     DescribedRun,
     Generation,
     Message,
+    MessageType,
     Retry,
     RunHandle,
     Status,
@@ -28,6 +29,7 @@ from holdfast import (
     Timeout,
     ctx,
     task,
+    track,
 )
 
 
@@ -164,12 +166,22 @@ async def checkpoints(checkpoint: Checkpoint, generation: Generation) -> None:
     await later
 
 
+async def docs_from_afar() -> AsyncIterator[bytes]:
+    yield b"doc"
+
+
 async def inside(context: TaskContext) -> None:
     assert_type(ctx(), TaskContext | Any)
     assert_type(ctx().attempt_number, int | Any)
     assert_type(context.attempt_number, int)
     assert_type(context.custom_context, Mapping[str, str])
     assert_type(context.progress("files", step=1, total=None), Bar)
+    assert_type(context.message(MessageType.INFO, "begun"), None)
+    assert_type(context.clear_messages(), None)
+    async for row in track(["a"], "rows", total=1):
+        assert_type(row, str)
+    async for doc in track(docs_from_afar()):
+        assert_type(doc, bytes)
     assert_type(await context.now(), datetime)
     assert_type(await context.uuid(), UUID)
     assert_type(await context.random(), float)

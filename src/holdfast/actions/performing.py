@@ -642,6 +642,7 @@ class Action:
 
     async def _discard(self, scope: Scope) -> None:
         scope.ended = True
+        scope.last_progress()  # what is not recorded by now will not be
         if scope.drawn is not None:
             scope.drawn.give_up()
         if scope.checkpoint_if_used is not None:
@@ -668,6 +669,8 @@ class Action:
             child.abandon(status)
         self._concluded, self._waits = True, False
         if self.runtime.durable:
+            if (progress := scope.last_progress()) is not None:
+                self.runtime.append(progress)
             if (said := scope.last_said()) is not None:
                 self.runtime.append(said)
             self.runtime.append(self._end_event(scope, Conclusion(status, status, abandoned=True), (None, "")))

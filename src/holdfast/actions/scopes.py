@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
+from holdfast.actions.bars import Bars, Lead
 from holdfast.actions.drawn import Drawn, broken_text
 from holdfast.actions.exits import Exits
 from holdfast.actions.grace import wait_within_grace
@@ -23,16 +24,17 @@ from holdfast.actions.waiting import receive_call, sleep_call
 from holdfast.bridge import running_loop
 from holdfast.checkpoints import Checkpoint, Generation
 from holdfast.clocks import clock
-from holdfast.contexts import DEFAULT_TOTAL, Context, TaskContext
+from holdfast.contexts import Context, TaskContext
 from holdfast.errors import ActionEnded, AttemptAbandoned, FigureBroken, InvalidOption, NotDurable
-from holdfast.events import CheckpointSaved, Described, Event, Progressed, Ticked, Warned
+from holdfast.events import CheckpointSaved, Described, Event, Messaged, MessagesCleared, Progressed, Warned
 from holdfast.figures import display_path, render, with_suffix
 from holdfast.folders.protocol import Folder
 from holdfast.frozen import Frozen
 from holdfast.identity import action_name
 from holdfast.limits import Slot
+from holdfast.messages import MessageType, check_message, shortened
 from holdfast.orders import ActionID, Capsule, Order, Policy
-from holdfast.progress import Bar, advance
+from holdfast.progress import Bar, BarValues
 from holdfast.retention import Retention
 from holdfast.rounds import Rounds, resumed
 from holdfast.summaries import Said, with_schemas, with_summary
@@ -89,8 +91,8 @@ class Scope:
     __slots__ = (
         "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "bars", "besides", "capsule",
         "children", "doubted_at", "drawn", "ended", "exits", "identified", "is_leaving", "is_over", "keys", "loaded", "loop", "number",
-        "order", "parent", "present_try", "received", "replayed", "runtime", "said", "saves", "shares", "slot", "undelivered", "undoubted",
-        "unstarted", "was_refused",
+        "order", "parent", "present_try", "received", "replayed", "runtime", "said", "saves", "shares", "slot", "spoke", "undelivered",
+        "undoubted", "unstarted", "was_refused",
     )  # fmt: skip
 
     abandoned: bool
@@ -137,8 +139,9 @@ class Scope:
         self.doubted_at: Generation3 | None = None
         self.undoubted: Generation3 | None = None
         self.loaded: Generation | None = None
-        self.bars: dict[str, Bar] | None = None
+        self.bars: Bars | None = None
         self.said: Said | None = None
+        self.spoke: bool | None = None  # whether the action has messages; None: as its record says
         self.shares: Shares | None = None
         self.slot: Slot | None = None
         self.drawn: Drawn | None = None
@@ -313,23 +316,41 @@ class Scope:
         return self.runtime.ask(self, Order(receive_call(topic, as_type, timeout), (), {}), Context.current(), None)
 
     def advance(self, name: str, step: float, total: float | None) -> Bar:
-        bars = self.bars = self.bars if self.bars is not None else {}
-        known = bars.get(name)
-        given = None if known is not None and total is DEFAULT_TOTAL else total
-        bar = bars[name] = advance(known, step, given, clock().now())
-        if self.runtime.tell is not None:
-            tick = Ticked(action=self.identify().name, at=bar.updated_at, bar=name, n=bar.n, total=bar.total)
-            self.loop.call_soon_threadsafe(self.runtime.tell, tick)
-        return bar
+        return self._shown().advance(name, step, total)
+
+    def lead(self, name: str, total: float | None, left: int | None) -> Lead:
+        return self._shown().lead(name, total, left)
+
+    def _shown(self) -> Bars:
+        name = self.identify().name
+        with _SAYING:
+            if self.bars is None:
+                self.bars = Bars(self.runtime, name, self._on_loop)
+            return self.bars
 
     def last_progress(self) -> Progressed | None:
-        """The event of the bars' last values, if there are any."""
-        if not self.bars:
-            return None
-        bars: Mapping[str, tuple[float, float | None, float, float]] = {
-            name: (bar.n, bar.total, bar.started_at, bar.updated_at) for name, bar in self.bars.items()
-        }
-        return Progressed(action=self.identify().name, at=clock().now(), bars=bars)
+        """The event of the bars' last values, if there are any that are not recorded."""
+        return self.bars.close() if self.bars is not None else None
+
+    def message(self, type: MessageType, content: str) -> None:
+        check_message(type, content)
+        name, text = self.identify().name, shortened(content)
+        with _SAYING:  # in the order in which they are said
+            self.spoke = True
+            self._say(Messaged(action=name, at=clock().now(), type=type.value, content=text))
+
+    def clear_messages(self) -> None:
+        name = self.identify().name
+        with _SAYING:
+            if self.spoke is None:
+                record = self.runtime.state.actions.get(name) if self.runtime.state is not None else None
+                self.spoke = record is not None and record.notes is not None and bool(record.notes.messages)
+            if self.spoke:
+                self.spoke = False
+                self._say(MessagesCleared(action=name, at=clock().now()))
+
+    def _say(self, event: Event) -> None:
+        self._on_loop(lambda: self._append_late(event))
 
     def summarize(self, text: str) -> None:
         with _SAYING:
@@ -445,6 +466,13 @@ class Scope:
 
     async def before_delete(self) -> None:
         await self.runtime.barrier()
+
+    def bars_shown(self) -> Mapping[str, BarValues]:
+        return self.bars.values() if self.bars is not None else {}
+
+    def rewind(self, bars: Mapping[str, BarValues]) -> None:
+        if bars or self.bars is not None:
+            self._shown().rewind(bars)
 
     def begin_save(self) -> tuple[int, Sequence[str]]:
         return self.rounds.saved(), sorted(self.undelivered)

@@ -129,7 +129,7 @@ class Checkpoint:
     async def load(
         self, as_type: Any = None, /, *, generation: Generation | None = None, fallback: bool = True, only: str | None = None
     ) -> Any:
-        """Load the newest valid generation that an earlier attempt, or this one, saved.
+        """Load the newest valid generation that an earlier attempt, or this one, saved. Its bars are put back as they were at the save.
 
         Args:
             as_type: What to decode and validate it as, a type or a `TypeAdapter`; `bytes` gives the bytes as saved.
@@ -155,6 +155,8 @@ class Checkpoint:
             return None
         manifest, value = found
         self._keeper.note_loaded(manifest.generation, manifest.ordinal, manifest.undelivered)
+        if manifest.bars is not None:
+            self._keeper.rewind(manifest.bars)
         return value
 
     async def flush(self) -> None:
@@ -250,7 +252,7 @@ class Checkpoint:
         encoded = codec_for(Any, task="metadata").encode(metadata).tree
         ordinal, undelivered = self._keeper.begin_save()
         saved = Saved(UNWRITTEN, ordinal, metric_of(self._keeper.retention, metadata))
-        return Asked(metadata, encoded, tuple(undelivered), saved)
+        return Asked(metadata, encoded, tuple(undelivered), saved, self._keeper.bars_shown())
 
     async def _copied(self, asked: Asked, data: object, trust_stat: bool) -> Prepared:
         """Take what is saved as it is now: the body goes on, and changes it."""

@@ -21,12 +21,13 @@ from holdfast.files import Stat
 from holdfast.folders.protocol import Folder
 from holdfast.folders.threads import in_thread
 from holdfast.frozen import Frozen
+from holdfast.progress import BarValues
 
 Generation3: TypeAlias = tuple[int, int, int]
 Kind: TypeAlias = Literal["bytes", "data", "file", "directory"]
 
 #: The manifests' own format. A newer minor version adds fields, which are skipped; another major one is refused.
-FORMAT: Final = "2.0"
+FORMAT: Final = "2.1"
 
 INLINE, NAMES_BLOBS = ".json", ".blobs.json"
 
@@ -109,6 +110,7 @@ class Manifest(Frozen):
         inline: The payload, where it is small.
         files: The payload, where it is not: entries of a directory, or one file named `payload`.
         parts: Large binary leaves of data, by the digest that the payload has in their place.
+        bars: What the attempt showed of its progress; None, where an older version saved.
     """
 
     generation: Generation
@@ -120,6 +122,7 @@ class Manifest(Frozen):
     inline: bytes | None = None
     files: tuple[File, ...] = ()
     parts: tuple[tuple[str, tuple[Chunk, ...]], ...] = ()
+    bars: Mapping[str, BarValues] | None = None
 
     @property
     def key(self) -> str:
@@ -237,6 +240,8 @@ def described(manifest: Manifest, metadata: Any) -> dict[str, Any]:
         record["files"] = [_file_row(found) for found in manifest.files]
     if manifest.parts:
         record["parts"] = [[part, [_chunk_row(chunk) for chunk in chunks]] for part, chunks in manifest.parts]
+    if manifest.bars is not None:
+        record["bars"] = {name: list(values) for name, values in manifest.bars.items()}
     return record
 
 
@@ -261,6 +266,7 @@ def understand(order: Generation3, record: dict[str, Any], where: str) -> Manife
         inline=b64decode(record["inline"]) if "inline" in record else None,
         files=tuple(_file(row) for row in record.get("files", ())),
         parts=tuple((part, tuple(map(_chunk, chunks))) for part, chunks in record.get("parts", ())),
+        bars={name: _bar(*values[:4]) for name, values in record["bars"].items()} if "bars" in record else None,
     )
 
 
@@ -291,6 +297,10 @@ def _chunk_row(chunk: Chunk) -> list[Any]:
 def _chunk(row: list[Any]) -> Chunk:
     digest, size, name = row[:3]
     return Chunk(digest, size, f"{digest}{name[1:]}" if name[:1] == "+" else name)
+
+
+def _bar(n: float, total: float | None, started_at: float, updated_at: float) -> BarValues:
+    return n, total, started_at, updated_at
 
 
 def _file_row(f: File) -> list[Any]:

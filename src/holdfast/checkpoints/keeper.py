@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from holdfast.checkpoints.generations import Generation, Generation3
+from holdfast.progress import BarValues
 from holdfast.retention import Retention
 
 
@@ -55,6 +56,14 @@ class Keeper(Protocol):
 
     def begin_save(self) -> tuple[int, Sequence[str]]:
         """Return the ordinal of the save in its line, and which calls are asked for and not yet answered."""
+        ...
+
+    def bars_shown(self) -> Mapping[str, BarValues]:
+        """The attempt's bars as they are now."""
+        ...
+
+    def rewind(self, bars: Mapping[str, BarValues]) -> None:
+        """Put the attempt's bars back."""
         ...
 
     def saved(self, generation: Generation) -> None: ...

@@ -13,6 +13,7 @@ from holdfast.checkpoints.sending import Tree
 from holdfast.codec import codec_for, to_json
 from holdfast.folders.threads import call, in_thread
 from holdfast.frozen import Frozen
+from holdfast.progress import BarValues
 from holdfast.retention import Saved
 
 
@@ -32,12 +33,14 @@ class Asked(Frozen):
         encoded: The metadata, as it goes into the manifest.
         undelivered: Calls that were under way.
         saved: What retention looks at; which generation it becomes is not known yet.
+        bars: What the attempt showed of its progress.
     """
 
     metadata: Mapping[str, Any]
     encoded: Any
     undelivered: tuple[str, ...]
     saved: Saved
+    bars: Mapping[str, BarValues]
 
 
 class Prepared(Frozen):

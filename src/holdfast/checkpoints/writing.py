@@ -116,6 +116,7 @@ class Writer:
             inline=payload.inline,
             files=payload.files,
             parts=payload.parts,
+            bars=prepared.asked.bars,
         )
 
     async def _create(self, manifest: Manifest, record: bytes) -> None:

@@ -28,12 +28,15 @@ from holdfast.events import (
     CheckpointsSetAside,
     Continued,
     Event,
+    Messaged,
+    MessagesCleared,
     Missed,
     Replayed,
     RunOpened,
     WaitBegun,
     Warned,
 )
+from holdfast.messages import MessageType, type_of
 from holdfast.status import Status
 
 FORMAT: Final = "%(asctime)s %(levelname)-7s %(run)s %(action)s #%(attempt)s [%(context)s] %(name)s: %(message)s"
@@ -50,6 +53,8 @@ _LEVELS: Final = {
     Status.FAILED: logging.ERROR,
     Status.TIMED_OUT: logging.ERROR,
 }
+
+_MESSAGE_LEVELS: Final = {MessageType.INFO: logging.INFO, MessageType.WARNING: logging.WARNING, MessageType.ERROR: logging.ERROR}
 
 
 class TaskFilter(logging.Filter):
@@ -99,6 +104,8 @@ class LogObserver:
             WaitBegun: self._waits,
             Warned: self._warned,
             Missed: self._missed,
+            Messaged: self._messaged,
+            MessagesCleared: self._messages_cleared,
         }
 
     def for_run(self, opened: RunOpened, /) -> LogObserver:
@@ -155,6 +162,12 @@ class LogObserver:
         level, what = (logging.INFO, f"waits for a value of topic {event.topic!r}") if event.topic else (logging.DEBUG, "waits")
         until = "" if event.until is None else f" until {instant(event.until).isoformat(timespec='seconds')}"
         self._line(level, event, "%s: %s%s", self._name(event), what, until)
+
+    def _messaged(self, event: Messaged) -> None:
+        self._line(_MESSAGE_LEVELS[type_of(event.type)], event, "%s: %s", self._name(event), event.content)
+
+    def _messages_cleared(self, event: MessagesCleared) -> None:
+        self._line(logging.DEBUG, event, "%s: took its messages back", self._name(event))
 
     def _warned(self, event: Warned) -> None:
         self._line(logging.WARNING, event, "%s: %s: %s", self._name(event), event.category, event.text)
