@@ -6,6 +6,7 @@ is no second truth. Records inside are compact and private to it (a run may have
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self, TypeAlias
 
@@ -236,14 +237,49 @@ class Record:
         return self.attempt is not None and self.attempt.ended_at is None
 
 
-class Fold:
-    """The state of a run. `fold` is total: an event that the table of statuses does not allow is passed over, as is a second end."""
+class Packing(Mapping[str, Record]):
+    """The actions of a run, of which some are kept in less than a whole record. These are COMPLETED, and have nothing below them."""
 
+    whole: dict[str, Record]
+
+    @property
+    @abstractmethod
+    def packed(self) -> int:
+        """How many are."""
+
+    @abstractmethod
+    def pack(self, record: Record, parent: Record) -> None:
+        """Keep less of an action that COMPLETED, where that pays."""
+
+    @abstractmethod
+    def thaw(self, name: str) -> Record | None:
+        """The record of an action, whole from now on."""
+
+    @abstractmethod
+    def text_of(self, name: str) -> str:
+        """The str that is kept for this name, if one is: so that no second one is."""
+
+    @abstractmethod
+    def those_with_context(self) -> Iterator[Record]:
+        """COMPLETED actions of which other places differ only in counted context."""
+
+
+class Fold:
+    """The state of a run. `fold` is total: an event that the table of statuses does not allow is passed over, as is a second end.
+
+    Args:
+        packing: Keeps less of what COMPLETED; None keeps all.
+    """
+
+    actions: Mapping[str, Record]
     root: str
     last_at: float
 
-    def __init__(self) -> None:
-        self.actions: dict[str, Record] = {}
+    def __init__(self, packing: Packing | None = None) -> None:
+        self._whole: dict[str, Record] = packing.whole if packing is not None else {}
+        self._packing = packing
+        self.actions = packing if packing is not None else self._whole
+        self._known: Callable[[str], Record | None] = packing.thaw if packing is not None else self._whole.get
         self.root = ""
         self.sources: dict[str, str] = {}
         self.orphaned: list[str] = []
@@ -251,7 +287,7 @@ class Fold:
         self.received: dict[str, set[int]] = {}
         self.warnings: list[Warned] = []
         self.last_at = 0.0
-        self._by_bare: dict[str, Record] | None = None
+        self._by_bare: dict[str, str] | None = None
         self._fold: dict[type[Event], Callable[[Any], None]] = {
             ActionAsked: self._asked,
             AttemptStarted: self._started,
@@ -271,9 +307,9 @@ class Fold:
         }
 
     @classmethod
-    def of(cls, events: Iterable[Event]) -> Self:
+    def of(cls, events: Iterable[Event], packing: Packing | None = None) -> Self:
         """What these events tell."""
-        state = cls()
+        state = cls(packing)
         for event in events:
             state.fold(event)
         return state
@@ -286,21 +322,21 @@ class Fold:
             known(event)
 
     def _asked(self, event: ActionAsked) -> None:
-        record = self.actions.get(event.action)
+        record = self._known(event.action)
         if record is not None:
             if not record.has_live_attempt and record.status not in _UNDOING:
                 record.ask(event)
             return
-        self.actions[event.action] = Record(event)
+        self._whole[event.action] = Record(event)
         if not event.parent:
             self.root = event.action
-        elif (parent := self.actions.get(event.parent)) is not None:
+        elif (parent := self._known(event.parent)) is not None:
             if parent.children is None:
                 parent.children = []
             parent.children.append(event.action)
 
     def _started(self, event: AttemptStarted) -> None:
-        record = self.actions.get(event.action)
+        record = self._known(event.action)
         if record is None or event.number <= record.number or record.status not in _MAY_START:
             return
         if record.attempt is not None:
@@ -319,7 +355,7 @@ class Fold:
             record.base_epoch, record.base = event.epoch, event.base
 
     def _ended(self, event: AttemptEnded) -> None:
-        record = self.actions.get(event.action)
+        record = self._known(event.action)
         if record is None or record.attempt is None or event.number != record.number or record.attempt.ended_at is not None:
             return
         attempt = record.attempt
@@ -333,7 +369,7 @@ class Fold:
         if event.status in _OWN_ENDS:
             record.begin_try()
             record.failures += event.status is not Status.CANCELLED
-        if event.status in _EXECUTED and (parent := self.actions.get(record.parent)) is not None:
+        if event.status in _EXECUTED and (parent := self._known(record.parent)) is not None:
             parent.spent += 1
         if event.received:
             topic, _, number = event.received.rpartition("/")
@@ -345,13 +381,15 @@ class Fold:
         if event.action in self.undos and event.then is Status.COMPLETED:
             self._undo_moves(self.undos[event.action], Status.ROLLED_BACK)
         self._tell_parent(record)
+        if self._packing is not None and event.then is Status.COMPLETED and (parent := self._known(record.parent)) is not None:
+            self._packing.pack(record, parent)
         for name in event.replayed:
-            if (child := self.actions.get(name)) is not None:
+            if (child := self._whole.get(name)) is not None:  # of what is packed nobody asks how often
                 child.replayed += 1
         self.orphaned.extend(event.orphaned)
 
     def _action_ended(self, event: ActionEnded) -> None:
-        record = self.actions.get(event.action)
+        record = self._known(event.action)
         if record is None or record.has_live_attempt or event.then not in following(record.status):
             return
         record.status = event.then
@@ -380,7 +418,7 @@ class Fold:
 
     def _await_input(self, record: Record, change: int) -> None:
         """One more, or one less, of the receives of an action's parent waits."""
-        if (parent := self.actions.get(record.parent)) is None:
+        if (parent := self._known(record.parent)) is None:
             return
         notes = parent.noted()
         notes.awaiting = max(notes.awaiting + change, 0)
@@ -389,7 +427,7 @@ class Fold:
 
     def _undo_moves(self, undo: Undo, to: Status) -> None:
         """What an undo's action does moves the action that it undoes: ROLLED_BACK once all its undos are done."""
-        record = self.actions.get(undo.action)
+        record = self._known(undo.action)
         if record is None or record.has_live_attempt or (record.notes is not None and record.notes.is_undone):
             return
         if to is Status.ROLLING_BACK or all(self.is_done(self.undos[name]) for name in record.noted().undos if self.undos[name].is_due):
@@ -424,7 +462,7 @@ class Fold:
         return is_below
 
     def _undo_registered(self, event: UndoRegistered) -> None:
-        record = self.actions.get(event.action)
+        record = self._known(event.action)
         if record is None:
             return
         known = self.undos.pop(event.name, None)
@@ -433,7 +471,7 @@ class Fold:
             record.noted().undos = (*record.noted().undos, event.name)
 
     def _wait_begun(self, event: WaitBegun) -> None:
-        record = self.actions.get(event.action)
+        record = self._known(event.action)
         if record is None or not record.has_live_attempt:
             return
         notes = record.noted()
@@ -444,16 +482,16 @@ class Fold:
             self._await_input(record, 1)
 
     def _described(self, event: Described) -> None:
-        if (record := self.actions.get(event.action)) is not None and record.has_live_attempt:
+        if (record := self._known(event.action)) is not None and record.has_live_attempt:
             record.noted().summary, record.noted().schemas = event.summary or "", event.schemas
 
     def _figure_saved(self, event: FigureSaved) -> None:
-        if (record := self.actions.get(event.action)) is not None:
+        if (record := self._known(event.action)) is not None:
             notes = record.noted()
             notes.figures = (*(figure for figure in notes.figures if figure.path != event.path), event)
 
     def _tell_parent(self, record: Record) -> None:
-        if record.status in _OUTCOMES and (parent := self.actions.get(record.parent)) is not None:
+        if record.status in _OUTCOMES and (parent := self._known(record.parent)) is not None:
             self._bear_fruit(parent)
             record.failed_in = parent.present_try
 
@@ -461,32 +499,32 @@ class Fold:
         """Something became durable in this attempt, and so in those that wait for it: none of them is a crash loop."""
         while record is not None and not record.fruitful:
             record.fruitful = True
-            record = self.actions.get(record.parent)
+            record = self._known(record.parent)
 
     def _task_seen(self, event: TaskSeen) -> None:
         self.sources[event.task] = event.source
 
     def _saved(self, event: CheckpointSaved) -> None:
-        if (record := self.actions.get(event.action)) is not None:
+        if (record := self._known(event.action)) is not None:
             record.saved = event
             self._bear_fruit(record)
 
     def _set_aside(self, event: CheckpointsSetAside) -> None:
-        if (record := self.actions.get(event.action)) is not None:
+        if (record := self._known(event.action)) is not None:
             record.set_aside = (*record.set_aside, (event.since, event.until))
             record.loops = (*record.loops, event.first)
 
     def _progressed(self, event: Progressed) -> None:
-        if (record := self.actions.get(event.action)) is not None and record.has_live_attempt:
+        if (record := self._known(event.action)) is not None and record.has_live_attempt:
             record.bars = event.bars
 
     def _messaged(self, event: Messaged) -> None:
-        if (record := self.actions.get(event.action)) is not None:
+        if (record := self._known(event.action)) is not None:
             notes = record.noted()
             notes.messages = (*notes.messages[-(KEPT - 1) :], event)
 
     def _messages_cleared(self, event: MessagesCleared) -> None:
-        if (record := self.actions.get(event.action)) is not None and record.notes is not None:
+        if (record := self._known(event.action)) is not None and record.notes is not None:
             record.notes.messages = ()
 
     def _warned(self, event: Warned) -> None:
@@ -506,16 +544,30 @@ class Fold:
     def differing_in_context(self, bare: str) -> Record | None:
         """A COMPLETED action that differs from the place `bare` in nothing but its counted context."""
         if self._by_bare is None:
-            self._by_bare = {record.bare: record for record in self.actions.values() if record.status is Status.COMPLETED}
-        return self._by_bare.get(bare)
+            those: Iterable[Record] = self._whole.values() if self._packing is None else self._packing.those_with_context()
+            self._by_bare = {
+                record.bare: record.name for record in those if record.status is Status.COMPLETED and record.bare != record.name
+            }
+        record = self.actions.get(self._by_bare.get(bare, bare))
+        return record if record is not None and record.status is Status.COMPLETED else None
+
+    def text_of(self, name: str) -> str:
+        """The str that is kept for this name, if one is. A million of them are 65 MB."""
+        return self._packing.text_of(name) if self._packing is not None else name
+
+    @property
+    def completed(self) -> int:
+        """How many actions are COMPLETED."""
+        whole = sum(record.status is Status.COMPLETED for record in self._whole.values())
+        return whole + (self._packing.packed if self._packing is not None else 0)
 
     def unended(self) -> Iterable[Record]:
         """Actions whose last attempt has no end."""
-        return [record for record in self.actions.values() if record.has_live_attempt]
+        return [record for record in self._whole.values() if record.has_live_attempt]
 
     def unfinished(self) -> Iterable[Record]:
         """Actions that neither ended nor were suspended."""
-        return [record for record in self.actions.values() if record.status in _OPEN]
+        return [record for record in self._whole.values() if record.status in _OPEN]
 
 
 def message_of(said: Messaged) -> Message:

@@ -76,6 +76,8 @@ def place_of(scope: Scope, order: Order, context: Context) -> Place:
             _check_key(scope, policy.name, key, digest)
         counted = _counted(context, policy)
     first = action_name(parent, policy.name, inputs, context.group, counted, 0)
+    if scope.number > 0 and scope.runtime.state is not None:
+        first = scope.runtime.state.text_of(first)
     number = scope.rounds.next(first)
     name = first if number == 0 else action_name(parent, policy.name, inputs, context.group, counted, number)
     bare = action_name(parent, policy.name, inputs, context.group, (), number) if counted else ""

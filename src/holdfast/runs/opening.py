@@ -92,7 +92,7 @@ async def open_run(order: Order, context: Context, store: Folder, options: Optio
     if not is_new:
         await _check_fence(store, options)  # not before: whoever may only read gets what is on record
     run, newest = await _own(Root(order, context, codec), known, folder, store, read, options)
-    done = sum(record.status is Status.COMPLETED for record in run.state.actions.values())
+    done = run.state.completed
     run.announce(store.url, is_new=is_new, recorded=done)
     try:
         if folder.logs is None and options.resume == "takeover" and newest is not None:

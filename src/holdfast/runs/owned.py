@@ -32,6 +32,7 @@ from holdfast.folders.protocol import Folder
 from holdfast.frozen import Frozen
 from holdfast.journals.reading import Read
 from holdfast.journals.writing import Journal
+from holdfast.leaves import Leaves
 from holdfast.orders import ActionID, Order
 from holdfast.runs.asked import Asked, Options
 from holdfast.runs.controls import CONTROLS
@@ -82,7 +83,7 @@ class Run:
         self._blobs = blobs
         self.known = known
         self.folder = folder
-        self.state = Fold.of(read.events())
+        self.state = Fold.of(read.events(), Leaves())
         self.runtime = Runtime(
             run_name=known.run_name,
             run_id=known.run_id,
