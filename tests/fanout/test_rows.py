@@ -415,7 +415,7 @@ def test_a_delay_that_an_exception_asks_for_holds_up_its_own_row_only() -> None:
         return await hf.map(limited, range(5), concurrency=2)
 
     with clock.use():
-        assert in_run(it) == [0, 1, 2, 3, 4]
+        assert outside(it) == [0, 1, 2, 3, 4]
     assert sorted(begun) == [(0, 0.0), (0, 60.0), (1, 0.0), (2, 0.0), (3, 0.0), (4, 0.0)]
 
 

@@ -47,7 +47,7 @@ class Record(Frozen, Generic[T, R]):
     error: Exception | None = None
 
 
-class SimpleRecordsResult(BaseModel):
+class SimpleRecordsResult(BaseModel, defer_build=True):
     """How many rows there were, and what became of them.
 
     Attributes:
