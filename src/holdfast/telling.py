@@ -26,6 +26,8 @@ from holdfast.frozen import Frozen
 
 QUEUE_LENGTH: Final = 10_000
 CLOSE_SECONDS: Final = 5.0
+REST_SECONDS: Final = 0.01
+"""An observer that is up to date looks again so much later: to wake a thread for each event costs several times what telling it does."""
 
 _log = logging.getLogger("holdfast")
 
@@ -104,6 +106,7 @@ class _Line:
         self.has_ended = False
         self._gap = 0  # missed since something last fitted
         self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._awake: Callable[[], object] | None = None  # of a loop that sleeps
         self._awaiting: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
@@ -142,6 +145,7 @@ class _Line:
         if self._gap and not self.given_up:
             self._tell_of_gap()
         self._put(None)
+        self._closing.set()
 
     def give_up(self) -> None:
         """Wait no longer for it. What it awaits is cancelled."""
@@ -199,6 +203,8 @@ class _Line:
                 return
 
     def _next_event(self) -> Event | None:
+        if self._queue.empty():
+            self._closing.wait(REST_SECONDS)
         return self._queue.get()
 
     def _tell(self, event: Event) -> Any:
@@ -239,7 +245,7 @@ class _Line:
                 self._awake = None
                 awake.clear()
                 continue
-            event = self._next_event()
+            event = self._queue.get()
             is_last = event is None
             await self._wait_for(self._aclose() if event is None else self._tell(event))
         self._awaiting = None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from holdfast.events import Event
+from holdfast.observers.jsonlines import JsonLinesObserver
 from holdfast.observers.logs import LogObserver
 from holdfast.observers.terminal import TerminalObserver
 from holdfast.telling import Observer
@@ -45,6 +47,20 @@ class TestTerminal(ObserverConformance):
 class TestPlainLines(ObserverConformance):
     def make(self) -> Observer:
         return TerminalObserver(io.StringIO())
+
+
+class TestJsonLines(ObserverConformance):
+    def make(self) -> Observer:
+        return JsonLinesObserver(io.StringIO())
+
+
+class TestJsonLinesOfAFile(ObserverConformance):
+    @pytest.fixture(autouse=True)
+    def _somewhere(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "events.jsonl"
+
+    def make(self) -> Observer:
+        return JsonLinesObserver(self.path, values=True, progress=True)
 
 
 class Counting:

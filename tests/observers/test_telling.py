@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 import time
 from pathlib import Path
@@ -125,7 +126,9 @@ def test_what_a_blocking_observer_missed_is_counted(caplog: pytest.LogCaptureFix
         blocker.free.set()
     monkeypatch.undo()
     observed([recorder])
-    assert f"missed {len(recorder.events) - 3} events, failed at 0, and was still at work at the end" in caplog.messages[-1]
+    found = re.search(r"missed (\d+) events, failed at 0, and was still at work at the end", caplog.messages[-1])
+    assert found is not None
+    assert len(recorder.events) - int(found[1]) in (2, 3)  # two fit, and a third where it took the first before that
 
 
 def test_blocking_observers_are_waited_for_all_at_once() -> None:
