@@ -226,8 +226,9 @@ class ObserverConformance:
     def test_its_end_can_be_awaited_though_nothing_was_told(self) -> None:
         async def close() -> None:
             aclose: Any = getattr(self.make(), "aclose", None)
-            if aclose is not None:
-                await aclose()
+            answer = aclose() if aclose is not None else None
+            if answer is not None:
+                await answer
 
         asyncio.run(close())
 
