@@ -57,7 +57,7 @@ pickles, and says what to do. Each derives also from the builtin that people alr
         └── CheckpointCorrupt, CheckpointForeign, BlobCorrupt
 
     HoldfastWarning (UserWarning): NotDurable, CodeChanged, LeftRunning, Unrebuildable, DoubtfulReuse, CheckpointFallback, ContextChanged,
-    FigureBroken, CleanupFailed
+    FigureBroken, CleanupFailed, RowsChanged
 """
 
 from __future__ import annotations
@@ -710,6 +710,10 @@ class FigureBroken(HoldfastWarning):
 
 class CleanupFailed(HoldfastWarning):
     """What an attempt did on its way out (its own clean-up, a hook of `on_exit`) failed, or did not end in time."""
+
+
+class RowsChanged(HoldfastWarning):
+    """The items of a `map` are not those that an earlier attempt had: what differs or is new runs, and gets no old answer."""
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

@@ -183,6 +183,19 @@ class Warned(Event, kw_only=True):
     text: str
 
 
+class RowsSeen(Event, kw_only=True):
+    """Rows of a `map` that the action asked for, from the place `first` on: `prints` has six characters of each action's name.
+
+    `place` tells the action's maps apart. `total`: the items ended after so many.
+    """
+
+    kind: ClassVar[str] = "rows_seen"
+    place: str
+    first: int = 0
+    prints: str = ""
+    total: int | None = None
+
+
 class Progressed(Event, kw_only=True):
     """The last values of an attempt's bars: name to (n, total or None, started, updated)."""
 
@@ -288,6 +301,7 @@ _RECORDED: tuple[type[Event], ...] = (
     WaitBegun,
     Described,
     FigureSaved,
+    RowsSeen,
 )
 
 

@@ -23,6 +23,7 @@ from holdfast.events import (
     Messaged,
     MessagesCleared,
     Progressed,
+    RowsSeen,
     TaskSeen,
     UndoRegistered,
     WaitBegun,
@@ -30,6 +31,7 @@ from holdfast.events import (
 )
 from holdfast.messages import KEPT, Message, type_of
 from holdfast.rounds import Made
+from holdfast.sightings import Sighting
 from holdfast.status import Status, following
 
 _OPEN = frozenset({Status.PENDING, Status.STARTING, Status.RUNNING, Status.RETRYING, Status.AWAITING_INPUT})
@@ -285,6 +287,7 @@ class Fold:
         self.orphaned: list[str] = []
         self.undos: dict[str, Undo] = {}  # in the order in which each was last registered
         self.received: dict[str, set[int]] = {}
+        self.rows: dict[str, dict[str, Sighting]] = {}  # by action and map, until the action COMPLETED
         self.warnings: list[Warned] = []
         self.last_at = 0.0
         self._by_bare: dict[str, str] | None = None
@@ -304,6 +307,7 @@ class Fold:
             WaitBegun: self._wait_begun,
             Described: self._described,
             FigureSaved: self._figure_saved,
+            RowsSeen: self._rows_seen,
         }
 
     @classmethod
@@ -380,6 +384,8 @@ class Fold:
             self._note_end(record, record.notes, event)
         if event.action in self.undos and event.then is Status.COMPLETED:
             self._undo_moves(self.undos[event.action], Status.ROLLED_BACK)
+        if self.rows and event.then is Status.COMPLETED:
+            self.rows.pop(event.action, None)
         self._tell_parent(record)
         if self._packing is not None and event.then is Status.COMPLETED and (parent := self._known(record.parent)) is not None:
             self._packing.pack(record, parent)
@@ -489,6 +495,9 @@ class Fold:
         if (record := self._known(event.action)) is not None:
             notes = record.noted()
             notes.figures = (*(figure for figure in notes.figures if figure.path != event.path), event)
+
+    def _rows_seen(self, event: RowsSeen) -> None:
+        self.rows.setdefault(event.action, {}).setdefault(event.place, Sighting()).see(event.first, event.prints, event.total)
 
     def _tell_parent(self, record: Record) -> None:
         if record.status in _OUTCOMES and (parent := self._known(record.parent)) is not None:

@@ -20,6 +20,7 @@ from holdfast.actions.places import Place
 from holdfast.actions.scopes import Scope
 from holdfast.contexts import Context, check_group, put, take_back
 from holdfast.errors import ActionEnded, AttemptAbandoned, InvalidOption, RunCancelled, RunStopped
+from holdfast.fanout.changes import Watch
 from holdfast.fanout.outcomes import Record, RecordStatus, SimpleRecordsResult, spans_of, summed_up
 from holdfast.fanout.sources import Source
 from holdfast.limits import Limit
@@ -119,6 +120,7 @@ class Rows(Generic[T, R]):
         self._error: Exception | None = None  # of the items, or of how the task is called: raised when what is under way has ended
         self._fatal: BaseException | None = None  # of the run: raised at once
         self._scope: Scope | None = None
+        self._watch: Watch | None = None
 
     # for the reader
 
@@ -167,6 +169,8 @@ class Rows(Generic[T, R]):
         finally:
             if self._pump is not None:
                 await asyncio.wait({self._pump})
+            if self._watch is not None:
+                self._watch.end(ended=False)
             await self._source.aclose()
 
     def summary(self) -> SimpleRecordsResult:
@@ -190,7 +194,7 @@ class Rows(Generic[T, R]):
             try:
                 item = self._source.pull()
             except StopIteration:
-                self._is_fed = True
+                self._have_ended()
                 return
             except Exception as error:
                 self._give_up(error)
@@ -220,7 +224,7 @@ class Rows(Generic[T, R]):
         try:
             item = await self._source.pull_later()
         except StopAsyncIteration:
-            self._is_fed = True
+            self._have_ended()
             return
         row = self._placed(item)
         if row is None:
@@ -238,6 +242,15 @@ class Rows(Generic[T, R]):
         if self._width is None:
             return len(self._landed) < AT_ONCE
         return len(self._live) + len(self._landed) < self._width
+
+    def _have_ended(self) -> None:
+        """There are no more items."""
+        self._is_fed = True
+        try:
+            if self._watch is not None:
+                self._watch.end(ended=True)
+        except Exception as error:  # whoever makes warnings errors means it
+            self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
         """Feed no more: the items failed, or the task can't be called with one of them."""
@@ -271,6 +284,9 @@ class Rows(Generic[T, R]):
             place = noted_place(scope, order, call.context)
         except Doubted as doubted:
             raise _Refused(scope, order, doubted) from None
+        if self._watch is None:
+            self._watch = Watch(scope, order.definition.policy.name, call.context.group)
+        self._watch.see(place.first)
         found = answer_now(scope, order, place, call.context.group)
         if found is not None:
             self._at_once += 1
