@@ -1,7 +1,7 @@
 """Which rows a `map` had: a short fingerprint of each, by its place among the items, so that a resume can say which are not as they were.
 
 It never decides what runs: a row is known by its inputs, wherever it stands. A fingerprint is the beginning of its action's name, 30 bits
-of a digest of its inputs, group and context.
+of a digest of its inputs and group.
 """
 
 from __future__ import annotations

@@ -286,7 +286,7 @@ class Rows(Generic[T, R]):
             raise _Refused(scope, order, doubted) from None
         if self._watch is None:
             self._watch = Watch(scope, order.definition.policy.name, call.context.group)
-        self._watch.see(place.first)
+        self._watch.see(place.bare or place.first)  # a change of context is told of by itself
         found = answer_now(scope, order, place, call.context.group)
         if found is not None:
             self._at_once += 1
