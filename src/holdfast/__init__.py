@@ -4,7 +4,8 @@ Decorate async functions with `@task`, start them with `run(call, run_name=...)`
 """
 
 from holdfast.checkpoints import Checkpoint, Generation, latest_checkpoint
-from holdfast.contexts import Context, TaskContext, contextual_run, ctx, custom_context, get_custom_context, group
+from holdfast.contexts import Budget, Context, TaskContext, contextual_run, ctx, custom_context, get_custom_context, group
+from holdfast.costs import Cost, Costs, Price
 from holdfast.errors import HoldfastError, NonRetryable
 from holdfast.events import Event
 from holdfast.fanout import Record, Records, RecordStatus, SimpleRecordsResult, map, records
@@ -42,9 +43,12 @@ __all__ = [
     "AsyncTask",
     "AttemptState",
     "Bar",
+    "Budget",
     "Call",
     "Checkpoint",
     "Context",
+    "Cost",
+    "Costs",
     "DescribedRun",
     "Event",
     "Figure",
@@ -54,6 +58,7 @@ __all__ = [
     "MessageType",
     "NonRetryable",
     "Observer",
+    "Price",
     "Rate",
     "Record",
     "RecordStatus",

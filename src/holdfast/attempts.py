@@ -39,7 +39,8 @@ Outcome: TypeAlias = Value | Error | Ended | Abandoned
 
 def node(capsule: Capsule, link: Link) -> Context:
     """The context node that an attempt's body runs in."""
-    return Context(TaskContext(capsule, link), capsule.raw_data_base, capsule.custom_context, (), capsule.counted_context, None)
+    running = TaskContext(capsule, link)
+    return Context(running, capsule.raw_data_base, capsule.custom_context, (), capsule.counted_context, None, link.budgets)
 
 
 async def run_async(order: Order, capsule: Capsule, link: Link) -> Outcome:

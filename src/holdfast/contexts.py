@@ -8,10 +8,11 @@ binds reaches its calls and never its caller.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token, copy_context
 from datetime import datetime
+from decimal import Decimal
 from random import SystemRandom
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, ParamSpec, Protocol, Self, TypeVar
@@ -21,6 +22,7 @@ from holdfast.bridge import running_loop, wait_for_loop
 from holdfast.checkpoints import Checkpoint
 from holdfast.checkpoints.checkpoint import Type
 from holdfast.clocks import clock, instant
+from holdfast.costs import NOTHING, Cost, Tab, limits
 from holdfast.errors import BlockingCall, InvalidContext, InvalidName, NoRawDataPath
 from holdfast.messages import MessageType
 from holdfast.orders import ActionID, Capsule, Order, idempotency_key
@@ -66,6 +68,8 @@ class Link(Protocol):
     is_over: bool
     """Set by the far side: the body has ended, whatever became of the attempt."""
     loop: asyncio.AbstractEventLoop
+    budgets: tuple[Budget, ...]
+    """Those under which the attempt was made."""
 
     @property
     def task_name(self) -> str: ...
@@ -111,6 +115,8 @@ class Link(Protocol):
     def on_exit(self, hook: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None: ...
 
     def figure(self, path: str, figure: object) -> None: ...
+
+    def add_cost(self, cost: Any, tokens: Any, tokens_in: Any, tokens_out: Any, model: Any, key: Any) -> None: ...
 
     def recorded(self, what: str, fn: Callable[[], Any], *, in_thread: bool) -> Coroutine[Any, Any, Any]:
         """Return what `fn` gave when this position was first reached."""
@@ -291,6 +297,43 @@ class TaskContext:
         self._link.check("ctx().implements")
         self._link.implement(*schemas)
 
+    def add_cost(
+        self,
+        cost: Decimal | str,
+        *,
+        tokens: int = 0,
+        tokens_in: int = 0,
+        tokens_out: int = 0,
+        model: str | None = None,
+        key: str | None = None,
+    ) -> None:
+        """Report what something cost, as soon as it is spent. Nothing to await, in `async def` and `def` bodies alike.
+
+        It goes on record at once, and counts whatever becomes of the attempt: also one that fails, crashes later or is rolled back has
+        spent it, and loading an older checkpoint does not take it back. All budgets around this line count it. Outside a run only budgets
+        do.
+
+        Example::
+
+            answer = await client.ask(prompt, idempotency_key=ctx().idempotency_key)
+            used = answer.usage
+            ctx().add_cost(price.of(used.prompt, used.answer), tokens_in=used.prompt, tokens_out=used.answer, model="small", key="answer")
+
+        Args:
+            cost: From 0 up, as a Decimal or a str, such as `"0.0015"`; no float, which could not be summed exactly.
+            tokens: In both directions, where they are not told apart; else leave it out for the sum of the two.
+            tokens_in: Of the prompt.
+            tokens_out: Of the answer.
+            model: For whom they are counted apart, besides the task.
+            key: Counts once over all attempts of this action, the first amount reported under it: for a call that is charged once however
+                often it is asked, since the other side honours `ctx().idempotency_key`. Other actions have keys of their own.
+
+        Raises:
+            InvalidOption: An amount is negative, no number, not finite, a float, or beyond 60 digits; a name is empty.
+            ActionEnded, AttemptAbandoned: The attempt is over.
+        """
+        self._link.add_cost(cost, tokens, tokens_in, tokens_out, model, key)
+
     def figure(self, path: str, figure: object, /) -> None:
         """Keep a figure, to be shown under `path`. It is drawn at once, and written behind the body, before the attempt's outcome is.
 
@@ -455,6 +498,7 @@ class Context(NamedTuple):
         raw_data_path: Where calls below keep raw data: each at `<raw_data_path>/<ActionID.name>`.
         custom_context: All values in force.
         group: The path of groups in force.
+        budgets: The budgets in force, outermost first, each as it was entered.
     """
 
     task_context: TaskContext | None = None
@@ -463,6 +507,7 @@ class Context(NamedTuple):
     group: tuple[str, ...] = ()
     counted: Mapping[str, str] = _NOTHING
     replaced: tuple[Any, Any] | None = None
+    budgets: tuple[Budget, ...] = ()
 
     @staticmethod
     def current() -> Context:
@@ -569,7 +614,13 @@ class _CustomContext(_Block):
             bound = values if TRACE_KEYS.isdisjoint(values) else {k: v for k, v in values.items() if k not in TRACE_KEYS}
             counted = {**counted, **bound}
         return Context(
-            current.task_context, current.raw_data_path, {**current.custom_context, **values}, current.group, counted, current.replaced
+            current.task_context,
+            current.raw_data_path,
+            {**current.custom_context, **values},
+            current.group,
+            counted,
+            current.replaced,
+            current.budgets,
         )
 
 
@@ -582,6 +633,90 @@ class _Group(_Block):
 
     def _node(self, current: Context) -> Context:
         return current._replace(group=(*current.group, self._name))
+
+
+class Budget(_Block):
+    """How much may be spent: by a run, as its option `budget=`, or by what is called inside `with Budget(...):`, in a task or outside.
+
+    Budgets nest, and each counts what happens below it. Before an attempt begins, it has to fit: what is spent, what is held for the
+    attempts at work, and what is held for this one must not pass a limit. Where it fits once others have ended, it waits for them; where
+    it does not fit whatever becomes of them, the budget is spent. Then no attempt of the whole run begins any more, those at work finish,
+    the run ends STOPPED, and `run` raises `BudgetSpent`. The same line goes on under a raised limit: limits are no inputs. Calls answered
+    from record need no room. Outside a run, the call that finds no room raises `BudgetSpent`.
+
+    What counts: for a run's budget all that is on record of the run, also from before a resume. For a block what is called and reported
+    inside it, since it was entered by this attempt, with all that is on record of the calls made in it, answered from record or not;
+    a block around `run(...)` counts that run's record alike.
+
+    Attempts at work are never cut short, so each of those that work side by side may pass the limit by what it costs beyond what is held
+    for it: by nothing, where `reserve` is the most that one can cost; by one call each at most. Bodies that wait for actions hold nothing
+    meanwhile. What waits for somebody else (`ctx().receive`) is not waited for.
+
+    Example::
+
+        await run(classify_all(rows), run_name="rows", budget=Budget(cost="10", reserve="0.02"))
+
+    Args:
+        cost: The most that may be reported by `ctx().add_cost`, more than 0, as a Decimal or a str.
+        tokens: The same for tokens.
+        seconds: For how long attempts may begin. Of a run: the time that it was worked on, over all its owners. Of a block: since it was
+            entered. A clock that goes on while bodies wait, but not between two owners.
+        executions: How many attempts may begin, retries and the run's root included; what `ctx()` itself awaits (`now`, `sleep`, ...) is
+            none.
+        reserve: Money held for each attempt until it has spent it or ended. None: the most that an attempt of the same task has cost so
+            far. Of tokens that most is always held.
+        warn_at: Fractions of each limit at which a `BudgetWarning` is given and recorded, once each.
+
+    Raises:
+        InvalidOption: No limit, a limit that is not more than 0, a float for money, a reserve above the limit, a fraction outside (0, 1].
+    """
+
+    __slots__ = ("_limits", "_tab")
+
+    def __init__(
+        self,
+        *,
+        cost: Decimal | str | None = None,
+        tokens: int | None = None,
+        seconds: Seconds | None = None,
+        executions: int | None = None,
+        reserve: Decimal | str | None = None,
+        warn_at: Sequence[float] = (0.75, 0.9),
+    ) -> None:
+        super().__init__()
+        self._limits = limits(cost, tokens, seconds, executions, reserve, warn_at)
+        self._tab: Tab | None = None
+
+    @property
+    def spent(self) -> Cost:
+        """What it has counted so far, of a budget that was entered (`Context.current().budgets`)."""
+        return self._tab.spent if self._tab is not None else NOTHING
+
+    def entered(self, name: str, seconds: float = 0.0) -> Budget:
+        """The same, with a count of its own. `seconds` have passed already."""
+        entered = Budget.__new__(Budget)
+        _Block.__init__(entered)
+        entered._limits = self._limits
+        entered._tab = Tab(self._limits, clock().monotonic() - seconds, name)
+        return entered
+
+    def _node(self, current: Context) -> Context:
+        running = current.task_context
+        name = "the budget around this call" if running is None else f"a budget in {link_of(running).task_name}"
+        return current._replace(budgets=(*current.budgets, self.entered(name)))
+
+    def __repr__(self) -> str:
+        fields = ((field.name, getattr(self._limits, field.name)) for field in self._limits.__fields__)
+        return f"Budget({', '.join(f'{name}={value!r}' for name, value in fields if value is not None)})"
+
+
+AT_ANY_COST: Final = Budget(executions=1)
+"""Among budgets: what is begun below it (undoing) counts for the others, and is never refused."""
+
+
+def tabs_of(budgets: Iterable[Budget]) -> tuple[Tab, ...]:
+    """What the budgets that were entered have counted."""
+    return tuple(budget._tab for budget in budgets if budget._tab is not None)  # pyright: ignore[reportPrivateUsage]
 
 
 def custom_context(**values: str) -> AbstractContextManager[None]:

@@ -20,6 +20,7 @@ pickles, and says what to do. Each derives also from the builtin that people alr
     ├── FileChanged                        (RuntimeError) a file that was to be saved changed while it was read
     ├── RunError                           a run can't be had, or ended early
     │   ├── RunStopped, RunCancelled
+    │   │   └── BudgetSpent                a budget has no room for another attempt
     │   ├── RunExists, RunNotFound         (FileExistsError, LookupError)
     │   ├── ActionNotFound                 (LookupError)
     │   ├── RunBusy, RunFenced             another owner is at work, or took over
@@ -57,7 +58,7 @@ pickles, and says what to do. Each derives also from the builtin that people alr
         └── CheckpointCorrupt, CheckpointForeign, BlobCorrupt
 
     HoldfastWarning (UserWarning): NotDurable, CodeChanged, LeftRunning, Unrebuildable, DoubtfulReuse, CheckpointFallback, ContextChanged,
-    FigureBroken, CleanupFailed, RowsChanged
+    FigureBroken, CleanupFailed, RowsChanged, BudgetWarning
 """
 
 from __future__ import annotations
@@ -220,6 +221,30 @@ class RunStopped(RunError):
 
     template = "run {run_name!r} was stopped ({reason}); run the same line again to go on"
     reason: str
+
+
+class BudgetSpent(RunStopped):
+    """A budget has no room for another attempt. Attempts at work were let finish, and everything recorded is kept.
+
+    `limit` and `spent` are of what `of` names: cost, tokens, seconds or executions. `need` is what another attempt would have been held
+    for, "" where that is not known.
+    """
+
+    template = (
+        "run {run_name!r} was stopped: {budget} allows {of} {limit}, {spent} of it is spent{beside}; "
+        "raise that limit, and run the same line again to go on"
+    )
+    budget: str
+    of: str
+    limit: str
+    spent: str
+    need: str
+
+    def __init__(self, **facts: Any) -> None:
+        need = facts.setdefault("need", "")
+        facts.setdefault("reason", f"{facts['budget']} is spent")
+        facts["beside"] = f", and another attempt needs {need}" if need else ""
+        super().__init__(**facts)
 
 
 class RunCancelled(RunError):
@@ -714,6 +739,10 @@ class CleanupFailed(HoldfastWarning):
 
 class RowsChanged(HoldfastWarning):
     """The items of a `map` are not those that an earlier attempt had: what differs or is new runs, and gets no old answer."""
+
+
+class BudgetWarning(HoldfastWarning):
+    """A budget has spent one of the fractions that its `warn_at` names."""
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

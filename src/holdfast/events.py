@@ -278,6 +278,22 @@ class Replayed(Event, kw_only=True):
     group: tuple[str, ...] = ()
 
 
+class Spent(Event, kw_only=True):
+    """An attempt reported what something cost, by `ctx().add_cost`. A `key` counts once over all attempts of the action.
+
+    `cost` is a decimal as text, and "" for none. It counts whatever becomes of the attempt.
+    """
+
+    kind: ClassVar[str] = "spent"
+    number: int
+    cost: str = ""
+    tokens: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    model: str = ""
+    key: str = ""
+
+
 class Unknown(Event, kw_only=True):
     """An event of a newer version: kept, told, and never folded."""
 
@@ -302,6 +318,7 @@ _RECORDED: tuple[type[Event], ...] = (
     Described,
     FigureSaved,
     RowsSeen,
+    Spent,
 )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypedDict, Typ
 
 from holdfast.actions.runtime import StopRequest
 from holdfast.bridge import portal_loop, running_loop, wait_for_loop
-from holdfast.contexts import Context, link_of
+from holdfast.contexts import Budget, Context, link_of
 from holdfast.errors import BlockingCall, InvalidCall, InvalidContext, InvalidOption, NestedRun
 from holdfast.events import Event
 from holdfast.retries import Seconds, to_seconds
@@ -42,6 +42,7 @@ class RunOptions(TypedDict, total=False):
     observers: Iterable[Observer]
     durability: Literal["fsync", "flush"]
     custom_context: Mapping[str, str] | None
+    budget: Budget | None
     raw_data_path: str | None
     grace: Seconds
     handle_signals: bool
@@ -60,13 +61,14 @@ async def run(call: Call[R], /, **options: Unpack[RunOptions]) -> R:
         observers: Who is told of events.
         durability: "fsync" survives a power cut, "flush" the death of the process.
         custom_context: Values that every task of the run inherits.
+        budget: How much the run may spend, with all that is on record of it. It is no input: a resume may raise it.
         raw_data_path: Below which each action has a place for raw data.
         grace: Seconds that bodies have to end, once they are asked to.
         handle_signals: Whether SIGTERM and Ctrl-C stop the run, where they have their default handlers.
         allow_unfenced: Run in a store that can't tell two owners apart, where you make sure that only one process uses it.
 
     Raises:
-        RunStopped, RunCancelled: It ended before its result.
+        RunStopped, RunCancelled: It ended before its result; `BudgetSpent`, a RunStopped, since a budget is spent.
         RunExists, RunNotFound, RunBusy, RunFenced, InputsChanged: It can't be had.
         InvalidCall, InvalidOption, InvalidName, NestedRun, NoLoop: The line has to change.
         StoreFull, StoreUnavailable, StorePermission, StoreInvalid, JournalDamaged, JournalTooNew: The store.
@@ -242,6 +244,9 @@ def _checked(options: Mapping[str, Any]) -> Options:
     if durability not in ("fsync", "flush"):
         raise InvalidOption(option="durability", value=durability, reason="choose 'fsync' or 'flush'")
     context = _context_of(options.get("custom_context"))
+    budget = options.get("budget")
+    if budget is not None and not isinstance(budget, Budget):
+        raise InvalidOption(option="budget", value=budget, reason="give a Budget, such as Budget(cost='10')")
     run_name, raw = options.get("run_name"), options.get("raw_data_path")
     if raw is not None and not isinstance(raw, (str, PathLike)):
         raise InvalidOption(option="raw_data_path", value=raw, reason="it takes a path or a URL")
@@ -251,6 +256,7 @@ def _checked(options: Mapping[str, Any]) -> Options:
         observers=check_observers(options.get("observers", ())),
         sync=durability == "fsync",
         custom_context=context,
+        budget=budget,
         raw_data_path=os.fspath(raw) if raw is not None else None,
         grace=to_seconds("grace", options.get("grace", DEFAULT_GRACE_SECONDS), allow_zero=True),
         allow_unfenced=bool(options.get("allow_unfenced", False)),

@@ -100,6 +100,7 @@ def result_of(fold: Fold, record: Record, owner: Owner, payload: Any) -> TaskRes
         schemas=list(notes.schemas) if notes is not None else [],
         figures=list(_figures(fold, record)),
         messages=_messages(fold, record),
+        cost=fold.cost_below(record.name).cost,
         attempts=len(attempts),
         started_at=instant(attempts[0].started_at) if attempts else None,
         ended_at=instant(ended_at) if ended_at is not None else None,

@@ -14,7 +14,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Final, TypeAlias, cast
 
-from holdfast.errors import IdentityError, InvalidOption, Misuse, NonRetryable, ValueNotKept
+from holdfast.errors import BudgetSpent, IdentityError, InvalidOption, Misuse, NonRetryable, ValueNotKept
 from holdfast.frozen import Frozen
 
 Seconds: TypeAlias = float | timedelta
@@ -23,7 +23,7 @@ RetryOn: TypeAlias = type[Exception] | tuple[type[Exception], ...] | Callable[[E
 LONGEST_SECONDS: Final = 100 * 365.25 * 24 * 3600.0
 """A century. What is longer is a mistake, and would overflow a lock's timeout or a datetime long after it was accepted."""
 
-_CODE_MUST_CHANGE: Final = (Misuse, IdentityError, ValueNotKept)
+_CODE_MUST_CHANGE: Final = (Misuse, IdentityError, ValueNotKept, BudgetSpent)
 """Errors of ours that another attempt of the same code can only repeat."""
 
 

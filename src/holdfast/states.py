@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any, Self, TypeAlias
 
+from holdfast.costs import NOTHING, ZERO, Bill, Cost, Costs, larger, plus, total
 from holdfast.events import (
     ActionAsked,
     ActionEnded,
@@ -24,6 +26,7 @@ from holdfast.events import (
     MessagesCleared,
     Progressed,
     RowsSeen,
+    Spent,
     TaskSeen,
     UndoRegistered,
     WaitBegun,
@@ -145,7 +148,7 @@ class Record:
     """
 
     __slots__ = (
-        "asked_at", "attempt", "bare", "bars", "barren", "base", "base_epoch", "blob", "children", "earlier", "error", "failed_in",
+        "asked_at", "attempt", "bare", "bars", "barren", "base", "base_epoch", "bill", "blob", "children", "earlier", "error", "failed_in",
         "failures",
         "final", "first", "fruitful", "inputs", "loops", "name", "next_at", "notes", "occurrence", "parent", "present_try", "replayed",
         "round", "saved", "set_aside", "skips", "spent", "status", "task", "value", "version",
@@ -194,6 +197,7 @@ class Record:
         self.set_aside: tuple[tuple[Generation3, Generation3], ...] = ()
         self.loops: tuple[str, ...] = ()
         self.bars: Mapping[str, tuple[float, float | None, float, float]] | None = None
+        self.bill: Bill | None = None
         self.notes: Notes | None = None
         self.ask(asked)
 
@@ -237,6 +241,30 @@ class Record:
     @property
     def has_live_attempt(self) -> bool:
         return self.attempt is not None and self.attempt.ended_at is None
+
+
+class Worked:
+    """For how long the run was worked on: in each ownership from its first attempt's start to the last start or end in it.
+
+    What came after that, up to a crash, nobody knows, and what lies between two ownerships is no work.
+    """
+
+    __slots__ = ("_before", "_began", "epoch", "until")
+
+    epoch: int
+    until: float
+
+    def __init__(self) -> None:
+        self._before = self._began = self.until = 0.0
+        self.epoch = -1
+
+    def begin(self, epoch: int, at: float) -> None:
+        """Another owner began."""
+        self._before, self.epoch, self._began, self.until = self.seconds, epoch, at, at
+
+    @property
+    def seconds(self) -> float:
+        return self._before + max(self.until - self._began, 0.0)
 
 
 class Packing(Mapping[str, Record]):
@@ -290,6 +318,9 @@ class Fold:
         self.rows: dict[str, dict[str, Sighting]] = {}  # by action and map, until the action COMPLETED
         self.warnings: list[Warned] = []
         self.last_at = 0.0
+        self.saved = ZERO
+        self.largest: dict[str, Cost] = {}  # of one attempt, by task
+        self.worked = Worked()
         self._by_bare: dict[str, str] | None = None
         self._fold: dict[type[Event], Callable[[Any], None]] = {
             ActionAsked: self._asked,
@@ -308,6 +339,7 @@ class Fold:
             Described: self._described,
             FigureSaved: self._figure_saved,
             RowsSeen: self._rows_seen,
+            Spent: self._spent,
         }
 
     @classmethod
@@ -346,6 +378,9 @@ class Fold:
         if record.attempt is not None:
             record.earlier = (*record.earlier, record.attempt)
         record.attempt = Attempt(event.number, event.epoch, event.at, record.status)
+        if event.epoch != self.worked.epoch:
+            self.worked.begin(event.epoch, event.at)
+        self.worked.until = event.at
         record.status = Status.RUNNING
         record.bars = None
         if record.notes is not None:
@@ -365,6 +400,8 @@ class Fold:
         attempt = record.attempt
         attempt.status, attempt.ended_at, attempt.error, attempt.abandoned = event.status, event.at, event.error, event.abandoned
         attempt.unknown = event.unknown
+        if event.status is not Status.CRASHED:  # that is written by the next owner
+            self.worked.until = event.at
         if event.status is Status.CRASHED and record.notes is not None:
             record.notes.begin()  # it was about to end, and did not
         record.status, record.next_at, record.final = event.then, event.next_at, event.final
@@ -392,6 +429,8 @@ class Fold:
         for name in event.replayed:
             if (child := self._whole.get(name)) is not None:  # of what is packed nobody asks how often
                 child.replayed += 1
+                if self.largest and child.status is Status.COMPLETED and self._packing is None:
+                    self.saved = plus(self.saved, self.cost_below(name).cost)
         self.orphaned.extend(event.orphaned)
 
     def _action_ended(self, event: ActionEnded) -> None:
@@ -498,6 +537,46 @@ class Fold:
 
     def _rows_seen(self, event: RowsSeen) -> None:
         self.rows.setdefault(event.action, {}).setdefault(event.place, Sighting()).see(event.first, event.prints, event.total)
+
+    def _spent(self, event: Spent) -> None:
+        """Whatever becomes of the attempt, also where it has ended: what was spent was spent."""
+        record = self._known(event.action)
+        if record is None:
+            return
+        if record.bill is None:
+            record.bill = Bill()
+        cost = Cost(Decimal(event.cost) if event.cost else ZERO, event.tokens, event.tokens_in, event.tokens_out)
+        if (at_hand := record.bill.add(event.number, event.model, cost, event.key)) is not None:
+            self.largest[record.task] = larger(self.largest.get(record.task, NOTHING), at_hand)
+
+    def cost_below(self, name: str) -> Cost:
+        """What an action cost, with all below it."""
+        return total(record.bill.total for record in self.records_below(name) if record.bill is not None) if self.largest else NOTHING
+
+    def records_below(self, name: str) -> Iterator[Record]:
+        """An action and all below it, in no particular order."""
+        pending = [name]
+        while pending:
+            record = self.actions.get(pending.pop())
+            if record is not None:
+                yield record
+                pending.extend(record.children or ())
+
+    def costs_of_all(self) -> dict[str, Cost]:
+        """What each action cost, with all below it. An action that is not named cost nothing."""
+        found: dict[str, Cost] = {}
+        for record in reversed(list(self.actions.values())) if self.largest else ():  # children come after their parents
+            cost = found.get(record.name)
+            if record.bill is not None:
+                cost = found[record.name] = cost + record.bill.total if cost is not None else record.bill.total
+            if cost is not None and record.parent:
+                found[record.parent] = found[record.parent] + cost if record.parent in found else cost
+        return found
+
+    def costs(self) -> Costs:
+        """What the run cost, by task and model."""
+        bills = ((record.task, record.bill) for record in self.actions.values() if record.bill is not None)
+        return Costs(((task, model), cost) for task, bill in bills for model, cost in bill.lines)
 
     def _tell_parent(self, record: Record) -> None:
         if record.status in _OUTCOMES and (parent := self._known(record.parent)) is not None:

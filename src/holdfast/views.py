@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from holdfast.checkpoints import Generation
 from holdfast.clocks import instant
 from holdfast.codec import codec_for, decode_error, parts_of
+from holdfast.costs import NOTHING, Cost, Costs
 from holdfast.errors import InvalidCall, ResultIncompatible
 from holdfast.events import CheckpointSaved, FigureSaved
 from holdfast.frozen import Frozen
@@ -79,6 +81,8 @@ class ActionState(Frozen):
         summary: What its last attempt said by `ctx().summary`; "" while it is under way.
         schemas: What its last attempt said by `ctx().implements`.
         figures: Those of this action alone, by display path.
+        cost: What it and all below it cost, over all attempts, whatever became of them.
+        tokens: The same, in tokens.
     """
 
     action: ActionID
@@ -96,6 +100,8 @@ class ActionState(Frozen):
     summary: str
     schemas: tuple[str, ...]
     figures: tuple[Figure, ...]
+    cost: Decimal
+    tokens: int
 
 
 class Actions(Mapping[str, ActionState]):
@@ -104,9 +110,11 @@ class Actions(Mapping[str, ActionState]):
     def __init__(self, fold: Fold, run_name: str) -> None:
         self._fold = fold
         self._run_name = run_name
+        self._costs: dict[str, Cost] | None = None
 
     def __getitem__(self, name: str) -> ActionState:
         record = self._fold.actions[name]
+        cost = self._cost(name)
         bars = {bar: Bar(*values) for bar, values in (record.bars or {}).items()}
         return ActionState(
             action=self._id(record),
@@ -124,6 +132,8 @@ class Actions(Mapping[str, ActionState]):
             summary=record.notes.summary if record.notes is not None else "",
             schemas=record.notes.schemas if record.notes is not None else (),
             figures=tuple(map(_figure, record.notes.figures)) if record.notes is not None else (),
+            cost=cost.cost,
+            tokens=cost.tokens,
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -136,6 +146,11 @@ class Actions(Mapping[str, ActionState]):
     def fold(self) -> Fold:
         """What they are views of."""
         return self._fold
+
+    def _cost(self, name: str) -> Cost:
+        if self._costs is None:
+            self._costs = self._fold.costs_of_all()
+        return self._costs.get(name, NOTHING)
 
     def _id(self, record: Record) -> ActionID:
         lineage = [record]
@@ -166,6 +181,9 @@ class RunState(RunSummary):
         orphaned: Names of COMPLETED actions that a resume never asked for.
         owner: Whether a process runs it now.
         warnings: What the run warned of.
+        costs: What it cost, by task and model, with sums `by_task`, `by_model` and `total`.
+        saved: What was not paid again: for each time that a COMPLETED action was answered from record, what it and all below it had cost
+            by then. Counted when the attempt that asked ends; what an attempt reused that went down with its process is not on record.
     """
 
     actions: Mapping[str, ActionState]
@@ -173,6 +191,18 @@ class RunState(RunSummary):
     orphaned: tuple[str, ...]
     owner: Owner
     warnings: tuple[str, ...]
+    costs: Costs
+    saved: Decimal
+
+    @property
+    def cost(self) -> Decimal:
+        """What the run cost, over all attempts of all its actions, whatever became of them. No checkpoint takes it back."""
+        return self.costs.total.cost
+
+    @property
+    def tokens(self) -> int:
+        """The same, in tokens."""
+        return self.costs.total.tokens
 
     @property
     def result(self) -> Any:
@@ -211,6 +241,8 @@ def state_of(fold: Fold, run_name: str, task: str, created: float, owner: Owner)
         orphaned=tuple(fold.orphaned),
         owner=owner,
         warnings=tuple(warned.text for warned in fold.warnings),
+        costs=fold.costs(),
+        saved=fold.saved,
     )
 
 

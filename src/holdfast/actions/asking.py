@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from holdfast.actions.budgets import count_record
 from holdfast.actions.decisions import ANEW, RECENT, Asked, Replay, Standing, Undone, asked
 from holdfast.actions.performing import Action
 from holdfast.actions.places import Place, key_of, place_of
@@ -56,6 +57,8 @@ async def ask(
             while (live := runtime.live.get(name)) is not None and live.task is not None:
                 await asyncio.wait({live.task})
             record, decision = _on_record(scope, order, place, standing)
+            if context.budgets is not scope.budgets:
+                await count_record(runtime, scope.budgets, context, record)
             if record is not None and isinstance(decision, Replay):
                 return await _replay(scope, record, place, codec, context.group)
             action = Action(runtime, scope, order, context, codec, place, record, decision)
@@ -68,6 +71,8 @@ async def ask(
         finally:
             if scope.wait_ends():
                 await scope.proceed()
+            if runtime.closing is not None:
+                runtime.closing.look()
     except Doubted as doubted:
         raise await doubted_error(scope, order, doubted) from None
     finally:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable
 from contextlib import nullcontext, suppress
 from typing import Any, ClassVar
 
+from holdfast.actions.budgets import RECEIVE, find_room, needs_room
 from holdfast.actions.decisions import Anew, Asked, Conclusion, GoOn, Refuse, Undo, conclude, conclude_timeout, undoing
 from holdfast.actions.endings import (
     cancellation_behind,
@@ -37,7 +38,9 @@ from holdfast.checkpoints import Checkpoint, newest_generation, newest_of_versio
 from holdfast.clocks import clock
 from holdfast.codec import Codec, decode_error, encode_error
 from holdfast.contexts import Context
+from holdfast.costs import Holding
 from holdfast.errors import (
+    BudgetSpent,
     CleanupFailed,
     HoldfastWarning,
     InvalidOption,
@@ -63,8 +66,9 @@ class Action:
     """An undo's start is durable before its body begins."""
 
     __slots__ = (
-        "_asked_at", "_cancels", "_codec", "_completion", "_concluded", "_decision", "_failures", "_given_up", "_id", "_present_try",
-        "_record", "_saves", "_scope", "_share", "_waits", "context", "name", "order", "parent", "place", "runtime", "task",
+        "_asked_at", "_cancels", "_codec", "_completion", "_concluded", "_decision", "_failures", "_given_up", "_holding", "_id",
+        "_present_try", "_record", "_saves", "_scope", "_share", "_stands_aside", "_waits", "context", "name", "order", "parent", "place",
+        "runtime", "task",
     )  # fmt: skip
 
     context: Context
@@ -101,6 +105,8 @@ class Action:
         self._concluded = False
         self._given_up = False
         self._waits = False
+        self._stands_aside = False
+        self._holding: Holding | None = None
         self._cancels = 0
         self._failures = 0
         self._asked_at = 0.0
@@ -117,12 +123,23 @@ class Action:
     def task_name(self) -> str:
         return self.policy.name
 
+    @property
+    def is_at_work(self) -> bool:
+        if self._stands_aside or self._waits or self.policy.name == RECEIVE:
+            return False
+        return self._scope is None or not self._scope.waits_for_actions
+
     def _scope_of(self, number: int) -> Scope:
-        if self._scope is not None:
-            self._saves = self._scope.saves
+        before = self._scope
+        if before is not None:
+            self._saves = before.saves
         if self._id is None and self.runtime.durable:
             self._id = ActionID(self.name, self.runtime.run_name, self.parent.identify() if self.parent is not None else None)
-        return Scope(self.runtime, self._id, self.order, number, self._present_try, self._saves, self.parent)
+        scope = Scope(self.runtime, self._id, self.order, number, self._present_try, self._saves, self.parent)
+        scope.budgets = self.context.budgets
+        if before is not None:
+            scope.reported = before.reported
+        return scope
 
     def begin(self, call: object) -> Awaitable[Any]:
         """Run attempts until there is an outcome: in the present task, where `call` is that task's own coroutine, else in a new one."""
@@ -152,13 +169,15 @@ class Action:
                 number, next_at = await self._begin_again(self._record)
             slot = self.runtime.slot(self.order.definition)
             while True:
-                if next_at is not None or self.policy.timeout.total is not None or self.runtime.stop is not None:
+                if next_at is not None or self.policy.timeout.total is not None or self.runtime.stop is not None or self.context.budgets:
                     await self._wait_for_turn(next_at, slot)
                 elif slot is not None:  # nothing else to wait for: ten thousand may, with one coroutine each
                     await slot.turn()
                     slot.taken()
+                if self.runtime.closing is not None:
+                    await self._stand_aside(slot)
                 scope = self._scope = self._scope_of(number)
-                scope.slot = slot
+                scope.slot, scope.holding = slot, self._holding
                 self._concluded = False
                 try:
                     capsule, timeout = self._started(scope), ""
@@ -174,7 +193,10 @@ class Action:
                 finally:
                     if slot is not None:
                         slot.pause()
+                    self._settle()
                 outcome, conclusion = await self._conclude(scope, outcome, timeout)
+                if self._stands_aside:
+                    await self._stand_aside(slot)
                 if self._share is not None:
                     self._share.ended(conclusion.status)
                 if conclusion.then is Status.ROLLING_BACK:
@@ -196,7 +218,8 @@ class Action:
     def _end_waiting(self) -> None:
         """End an action that was cancelled where no attempt was under way, and none is to follow."""
         if self._waits and self.runtime.durable and self.runtime.lost is None:
-            self.runtime.append(ActionEnded(action=self.name, at=clock().now(), then=self.runtime.stopped_as or Status.CANCELLED))
+            then = Status.STOPPED if self._stands_aside else Status.CANCELLED
+            self.runtime.append(ActionEnded(action=self.name, at=clock().now(), then=self.runtime.stopped_as or then))
         self._waits = False
 
     def _leave(self) -> None:
@@ -206,6 +229,31 @@ class Action:
                 del place[self.name]
         if self._share is not None:
             self._share.give_back()
+        self._settle()
+        if self.runtime.closing is not None:
+            self.runtime.closing.look()
+
+    def _settle(self) -> None:
+        """Hold no more of the budgets above."""
+        holding, self._holding = self._holding, None
+        if holding is not None:
+            holding.settle()
+
+    async def _stand_aside(self, slot: Slot | None) -> None:
+        """The run closes down: begin no attempt, and tell nobody so, until the run stops. What needs no room goes on."""
+        closing = self.runtime.closing
+        if closing is None or not needs_room(self.policy.name, self.context.budgets):
+            return
+        self._stands_aside = True
+        if slot is not None:
+            slot.pause()
+        self._settle()
+        above = self.parent
+        while above is not None:  # whatever they make of it, it is no outcome
+            above.was_refused = True
+            above = above.parent
+        closing.look()
+        await self.runtime.loop.create_future()
 
     async def _roll_back(self, scope: Scope, error: BaseException | None) -> BaseException:
         """Undo what was done below this action, and return what its caller gets. `error` is how it failed, if it did."""
@@ -303,22 +351,29 @@ class Action:
         try:
             if self.runtime.stop is not None:
                 raise asyncio.CancelledError
+            if self.runtime.closing is not None:
+                await self._stand_aside(None)
             async with asyncio.timeout(left) if left is not None else _FOR_EVER:
                 if next_at is not None and (wait := next_at - clock().now()) > 0:
                     await clock().back_off(wait)
                 if slot is not None:
                     await slot.begin()
+                if self.context.budgets and needs_room(self.policy.name, self.context.budgets):
+                    self._holding = await find_room(self.runtime, self.context.budgets, self.policy.name, self.name)
             if left is not None and (self._total_left() or 0.0) <= 0:  # a timeout needs an await to fire in
                 raise TimeoutError
         except TimeoutError:
             if slot is not None:
                 slot.pause()
+            self._settle()
+            if self.runtime.closing is not None:
+                await self._stand_aside(None)
             self._waits = False
             error = self._timed_out("total")
             tree, _ = encode_error(error, task=self.policy.name)
             await self.runtime.commit(ActionEnded(action=self.name, at=clock().now(), then=Status.TIMED_OUT, error=tree))
             raise error from None
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, BudgetSpent):
             if slot is not None:
                 slot.pause()
             raise
@@ -522,6 +577,9 @@ class Action:
         undo: UndoRegistered | None = None
         if self.runtime.stop is not None and hangs_on_the_stop(scope, outcome):
             outcome, timeout = Ended(asyncio.CancelledError()), ""
+        elif self.runtime.closing is not None and scope.was_refused:
+            self._stands_aside = count_cancels() <= self._cancels  # else whoever ended it waits for that
+            outcome, timeout = Ended(asyncio.CancelledError()), ""
         if isinstance(outcome, Value) and naming is not None:
             try:
                 value = await keep(naming, self._codec.encode(outcome.value))
@@ -574,7 +632,7 @@ class Action:
         jitter, policy, failures = random.random(), self.policy, self._failures
         left = self._share.left if self._share is not None else None
         if not timeout:
-            concluded = conclude(outcome, policy, failures, jitter, self.runtime.stopped_as, left)
+            concluded = conclude(outcome, policy, failures, jitter, self._stopped_as(scope), left)
         else:
             error = self._timed_out(timeout)
             for beside in scope.besides or ():
@@ -583,6 +641,11 @@ class Action:
         if self._share is not None and concluded.then is Status.RETRYING:
             self._share.take()
         return concluded
+
+    def _stopped_as(self, scope: Scope) -> Status | None:
+        """STOPPED or CANCELLED, where that is how the run ends this attempt."""
+        refused = Status.STOPPED if self.runtime.closing is not None and scope.was_refused else None
+        return self.runtime.stopped_as or refused
 
     def _tell_besides(self, scope: Scope, outcome: Outcome | None) -> None:
         """Record what failed on the way out, and note it on the error that it must not replace: not even where warnings are errors."""
@@ -607,6 +670,8 @@ class Action:
             self.runtime.append(progress)
         if (said := scope.last_said()) is not None:
             self.runtime.append(said)
+        if scope.unrecorded:
+            scope.record_late()
         event = self._end_event(scope, conclusion, value)
         scope.ended = self._concluded = True
         self._waits = conclusion.then is Status.RETRYING
@@ -673,5 +738,6 @@ class Action:
                 self.runtime.append(progress)
             if (said := scope.last_said()) is not None:
                 self.runtime.append(said)
+            scope.record_late()
             self.runtime.append(self._end_event(scope, Conclusion(status, status, abandoned=True), (None, "")))
         self._leave()

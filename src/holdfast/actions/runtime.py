@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 from holdfast.actions.inbox import Inbox
 from holdfast.blobs import Blobs
 from holdfast.clocks import clock
-from holdfast.contexts import Context
+from holdfast.contexts import Budget, Context
 from holdfast.engines.protocol import Engine
 from holdfast.errors import CodeChanged, DuplicateTask
 from holdfast.events import Event, TaskSeen, Warned
@@ -63,12 +63,25 @@ class Underway(Protocol):
     @property
     def task_name(self) -> str: ...
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it may still come to its end by itself, though no other attempt begins."""
+        ...
+
     def leave(self) -> None:
         """It was asked to end, and does not: call the hooks of its attempt."""
         ...
 
     def abandon(self, status: Status) -> None:
         """Record its end for it, and let nothing count that it still does."""
+
+
+class Closing(Protocol):
+    """A run in which no attempt begins any more, since a budget is spent."""
+
+    def look(self) -> None:
+        """Something ended, or waits: see whether anything is still at work."""
+        ...
 
 
 Ask: TypeAlias = Callable[[Any, Order, Context, object], Coroutine[Any, Any, Any]]
@@ -121,6 +134,8 @@ class Runtime:
         self.raw_data_base = raw_data_base
         self.loop = asyncio.get_running_loop()
         self.stop: StopRequest | None = None
+        self.closing: Closing | None = None
+        self.budgets: tuple[Budget, ...] = ()
         self.lost: BaseException | None = None
         self.told_not_durable = False
         self.tell: Callable[[Event], None] | None = None

@@ -7,12 +7,15 @@ checks, which any thread of the body may make.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from holdfast.actions.bars import Bars, Lead
+from holdfast.actions.budgets import count_report, spent_event
 from holdfast.actions.drawn import Drawn, broken_text
 from holdfast.actions.exits import Exits
 from holdfast.actions.grace import wait_within_grace
@@ -24,8 +27,9 @@ from holdfast.actions.waiting import receive_call, sleep_call
 from holdfast.bridge import running_loop
 from holdfast.checkpoints import Checkpoint, Generation
 from holdfast.clocks import clock
-from holdfast.contexts import Context, TaskContext
-from holdfast.errors import ActionEnded, AttemptAbandoned, FigureBroken, InvalidOption, NotDurable
+from holdfast.contexts import Budget, Context, TaskContext
+from holdfast.costs import Holding, report
+from holdfast.errors import ActionEnded, AttemptAbandoned, BudgetWarning, FigureBroken, HoldfastError, InvalidOption, NotDurable
 from holdfast.events import CheckpointSaved, Described, Event, Messaged, MessagesCleared, Progressed, Warned
 from holdfast.figures import display_path, render, with_suffix
 from holdfast.folders.protocol import Folder
@@ -89,14 +93,16 @@ class Scope:
     """The near side of one attempt. Ten thousand may be alive: what only some need is made when it is needed."""
 
     __slots__ = (
-        "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "bars", "besides", "capsule",
-        "children", "doubted_at", "drawn", "ended", "exits", "identified", "is_leaving", "is_over", "keys", "loaded", "loop", "number",
-        "order", "parent", "present_try", "received", "replayed", "runtime", "said", "saves", "shares", "slot", "spoke", "undelivered",
-        "undoubted", "unstarted", "was_refused",
+        "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "bars", "besides", "budgets", "capsule",
+        "children", "doubted_at", "drawn", "ended", "exits", "holding", "identified", "is_leaving", "is_over", "keys", "loaded", "loop",
+        "number", "order", "parent", "present_try", "received", "replayed", "reported", "runtime", "said", "saves", "shares", "slot",
+        "spoke", "undelivered", "undoubted", "unrecorded", "unstarted", "was_refused",
     )  # fmt: skip
 
     abandoned: bool
+    budgets: tuple[Budget, ...]
     ended: bool
+    holding: Holding | None
     identified: int
     is_leaving: bool
     is_over: bool
@@ -147,6 +153,10 @@ class Scope:
         self.drawn: Drawn | None = None
         self.exits: Exits | None = None
         self.besides: list[Beside] | None = None
+        self.budgets = ()
+        self.holding = None
+        self.reported: set[str] | None = None
+        self.unrecorded: deque[Event] | None = None
         self._action = action
         self._saved = 0
         self._waiting = 0
@@ -289,6 +299,42 @@ class Scope:
         except RuntimeError:  # the loop is closed
             raise AttemptAbandoned(what="ctx()", task=self.policy.name) from None
 
+    def add_cost(self, cost: Any, tokens: Any, tokens_in: Any, tokens_out: Any, model: Any, key: Any) -> None:
+        self.check("ctx().add_cost")
+        told = report(cost, tokens, tokens_in, tokens_out, model, key)
+        name = self.identify().name if self.runtime.durable or told.key else ""
+        is_first, warned = count_report(self, name, told)
+        if is_first and self.runtime.durable:
+            self._record(spent_event(name, self.number, told))
+        for text in warned:
+            self._warn_from_anywhere(BudgetWarning, text)
+
+    def is_first_report(self, key: str) -> bool:
+        record = self.runtime.state.actions.get(self.identify().name) if self.runtime.state is not None else None
+        if self.reported is None:
+            self.reported = set()
+        is_first = key not in self.reported and (record is None or record.bill is None or key not in record.bill.keys)
+        self.reported.add(key)
+        return is_first
+
+    def _record(self, event: Event) -> None:
+        """Record what a body reported, from any of its threads: before the attempt's end, where that has not been recorded yet."""
+        if running_loop() is self.loop:
+            self.runtime.append(event)
+            return
+        with _SAYING:
+            if self.unrecorded is None:
+                self.unrecorded = deque()
+        self.unrecorded.append(event)
+        self._on_loop(self.record_late)
+
+    def record_late(self) -> None:
+        while self.unrecorded:
+            event = self.unrecorded.popleft()
+            if self.runtime.lost is None:
+                with contextlib.suppress(HoldfastError):  # the run has ended, and with it its journal: a stray thread is late
+                    self.runtime.append(event)
+
     def recorded(self, what: str, fn: Callable[[], Any], *, in_thread: bool) -> Coroutine[Any, Any, Any]:
         self.check(f"ctx().{what}")
         order = Order(recorded_call(what, fn, in_thread=in_thread), (), {})
@@ -379,11 +425,18 @@ class Scope:
             self._paused = self.runtime.engine.pause(self.capsule) or self._paused
             if self.slot is not None:
                 self.slot.pause()
+            if self.holding is not None:
+                self.holding.pause()
+
+    @property
+    def waits_for_actions(self) -> bool:
+        """Whether its body waits for actions, and has been given the outcomes of all that ended."""
+        return 0 < self._waiting <= len(self.children)
 
     def wait_ends(self) -> bool:
         """Whether the body goes on now, and needs its slots again: `proceed` takes them."""
         self._waiting -= 1
-        return not self._waiting and (self._paused or self.slot is not None)
+        return not self._waiting and (self._paused or self.slot is not None or self.holding is not None)
 
     async def proceed(self) -> None:
         if self.slot is not None:
@@ -393,6 +446,8 @@ class Scope:
             await self.runtime.engine.proceed(self.capsule)
         if self._waiting:  # another call was made while this waited
             self._pause()
+        elif self.holding is not None:
+            self.holding.proceed()
 
     # for the checkpoint
 

@@ -18,7 +18,7 @@ from holdfast.actions.scopes import UNSAVED, Scope
 from holdfast.actions.undos import recorded_order
 from holdfast.clocks import clock
 from holdfast.codec import encode_error
-from holdfast.contexts import Context
+from holdfast.contexts import AT_ANY_COST, Context
 from holdfast.errors import RollbackIncomplete, RunRolledBack
 from holdfast.events import ActionAsked, ActionEnded, Event, Warned
 from holdfast.journals.owning import is_alive, is_gone
@@ -111,7 +111,7 @@ async def _run(runtime: Runtime, top: ActionID, undo: Undo) -> None:
     runtime.meet(order.definition, top.name)
     record = runtime.state.actions.get(undo.name)
     parent = Scope(runtime, top, order, 0, 0, UNSAVED, None)
-    context = Context(custom_context=dict(undo.context))
+    context = Context(custom_context=dict(undo.context), budgets=(*runtime.budgets, AT_ANY_COST))
     place = Place(undo.name, undo.name, 0, 0, "", "")
     await UndoAction(
         runtime, parent, order, context, order.definition.result_codec(), place, record, asked(record, None, policy)
@@ -125,7 +125,7 @@ async def _undo_unrecorded(runtime: Runtime, attempt: object) -> tuple[str, ...]
         runtime.undos.remove(undo)
         scope = Scope(runtime, None, undo.order, 0, 0, UNSAVED, None)
         try:
-            await runtime.ask(scope, undo.order, undo.context, None)
+            await runtime.ask(scope, undo.order, undo.context.replace(budgets=(*undo.context.budgets, AT_ANY_COST)), None)
         except Exception as error:
             remains.append(f"{undo.order.definition.policy.name}: {type(error).__name__}: {error}")
     return tuple(remains)

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from holdfast.clocks import clock, instant
 from holdfast.codec import from_json, to_json
+from holdfast.contexts import Budget
 from holdfast.errors import (
     InvalidName,
     JournalDamaged,
@@ -43,6 +44,7 @@ class Options(Frozen):
     observers: tuple[Observer, ...] = ()
     sync: bool = True
     custom_context: Mapping[str, str] | None = None
+    budget: Budget | None = None
     raw_data_path: str | None = None
     grace: float = 30.0
     flush: Flush = Flush()

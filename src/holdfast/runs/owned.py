@@ -9,6 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from holdfast.actions.asking import ask
+from holdfast.actions.budgets import enter_run
 from holdfast.actions.decisions import asked
 from holdfast.actions.performing import Action
 from holdfast.actions.places import Place
@@ -102,6 +103,7 @@ class Run:
         )
         self.runtime.owners = {segment.header.epoch: segment.header for segment in read.segments}
         self._root = root
+        self._budget = options.budget
         self._journal = journal
         self._presence = presence
         self._telling = Telling(options.observers)
@@ -216,9 +218,12 @@ class Run:
     def _action(self, root: Root) -> Action:
         name, definition = self.known.root, root.order.definition
         record = self.state.actions.get(name)
+        self.runtime.budgets = enter_run(self._budget, root.context.budgets, self.state, self.known.run_id)
         base = Context(
-            raw_data_path=root.context.raw_data_path, custom_context=dict(self.known.context) or root.context.custom_context
-        )  # fmt: skip
+            raw_data_path=root.context.raw_data_path,
+            custom_context=dict(self.known.context) or root.context.custom_context,
+            budgets=self.runtime.budgets,
+        )
         decision = asked(record, None, definition.policy)
         self.runtime.meet(definition, name)
         return Action(self.runtime, None, root.order, base, root.codec, Place(name, name, 0, 0, "", ""), record, decision)

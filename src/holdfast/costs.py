@@ -1,0 +1,525 @@
+"""What work cost, and how much it may cost: sums, prices, and the limits of a budget. No I/O, no loop.
+
+Money is Decimal and nothing else, and every sum is exact: a sum that would have to be rounded does not exist within the bounds of one
+report (`LARGEST`, `PLACES`). A `Tab` is what one entry of a budget has counted: reserve, then settle. Before an attempt begins, what is
+spent, what the attempts at work may still spend, and what this one may, have to fit. An attempt that waits for actions holds nothing
+meanwhile, so that those who are waited for are never kept out by those who wait.
+"""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, Overflow
+from typing import Any, Final, TypeAlias
+
+from holdfast.errors import InvalidOption
+from holdfast.frozen import Frozen
+from holdfast.retries import Seconds, to_seconds
+
+#: Bounds of one amount. Sums of any number of such amounts have fewer digits than the context below keeps.
+DIGITS: Final = 60
+PLACES: Final = 60
+LARGEST_TOKENS: Final = 10**18
+LONGEST_NAME: Final = 1024
+#: So many keys of an action take less as a tuple than as a set; a hundred thousand actions may have one each.
+FEW: Final = 8
+
+_EXACT: Final = Context(prec=400, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[Inexact, InvalidOperation, Overflow])
+"""Raises where it would have to round."""
+
+# Made by it, since `Decimal(...)` looks at the thread's own context, and so sets a context variable.
+ZERO: Final = _EXACT.create_decimal(0)
+LARGEST: Final = _EXACT.create_decimal(f"1E+{DIGITS}")
+
+
+def plus(a: Decimal, b: Decimal) -> Decimal:
+    """The exact sum, whatever the precision of the present decimal context."""
+    return _EXACT.add(a, b)
+
+
+def minus(a: Decimal, b: Decimal) -> Decimal:
+    """The exact difference."""
+    return _EXACT.subtract(a, b)
+
+
+def amount(option: str, value: Any) -> Decimal:
+    """An amount of money, from 0 up. Raises: InvalidOption, naming the option."""
+    if isinstance(value, float):
+        reason = f"a float can't hold amounts like 0.1 exactly, and sums of them drift; give a str or a Decimal, such as {str(value)!r}"
+        raise InvalidOption(option=option, value=value, reason=reason)
+    if not isinstance(value, (Decimal, str)):
+        raise InvalidOption(option=option, value=value, reason="give a Decimal, or a str such as '0.0015'")
+    try:
+        found = Decimal(value)
+    except InvalidOperation:
+        raise InvalidOption(option=option, value=value, reason="it is no number; write it such as '0.0015'") from None
+    if not found.is_finite():
+        raise InvalidOption(option=option, value=value, reason="it has to be a finite number")
+    if found < 0:
+        raise InvalidOption(option=option, value=value, reason="it has to be 0 or more; what was spent is not taken back")
+    if found > LARGEST or -int(found.as_tuple().exponent) > PLACES:
+        reason = f"it has to be at most 1E+{DIGITS}, with at most {PLACES} digits behind the point"
+        raise InvalidOption(option=option, value=f"{found:.3E}", reason=reason)
+    return found if found else found.copy_abs()
+
+
+def count(option: str, value: Any, *, at_least: int = 0) -> int:
+    """A whole number. Raises: InvalidOption, naming the option."""
+    if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value <= LARGEST_TOKENS:
+        raise InvalidOption(option=option, value=value, reason=f"give a whole number from {at_least} to 1E+18")
+    return value
+
+
+class Cost(Frozen):
+    """An exact sum of money and of tokens.
+
+    Attributes:
+        cost: Money, in whatever currency it was reported.
+        tokens: In both directions.
+        tokens_in: Of prompts, where that was told apart.
+        tokens_out: Of answers, where that was told apart.
+    """
+
+    cost: Decimal = ZERO
+    tokens: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            plus(self.cost, other.cost),
+            self.tokens + other.tokens,
+            self.tokens_in + other.tokens_in,
+            self.tokens_out + other.tokens_out,
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.cost or self.tokens or self.tokens_in or self.tokens_out)
+
+
+NOTHING: Final = Cost()
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """The exact sum."""
+    found = NOTHING
+    for each in costs:
+        found = found + each if found is not NOTHING else each
+    return found
+
+
+class Report(Frozen):
+    """One `ctx().add_cost(...)`, checked."""
+
+    cost: Cost
+    model: str = ""
+    key: str = ""
+
+
+def report(cost: Any, tokens: Any, tokens_in: Any, tokens_out: Any, model: Any, key: Any) -> Report:
+    """What `ctx().add_cost` was told. Raises: InvalidOption, naming the argument."""
+    money = amount("cost", cost)
+    given, sent, answered = count("tokens", tokens), count("tokens_in", tokens_in), count("tokens_out", tokens_out)
+    if given and given < sent + answered:
+        reason = f"it counts both directions, and tokens_in and tokens_out are {sent + answered} together; leave it out for their sum"
+        raise InvalidOption(option="tokens", value=tokens, reason=reason)
+    return Report(Cost(money, given or sent + answered, sent, answered), _name("model", model), _name("key", key))
+
+
+def _name(option: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not value or len(value) > LONGEST_NAME:
+        raise InvalidOption(option=option, value=value, reason=f"give a str that is not empty, of at most {LONGEST_NAME} characters")
+    return value
+
+
+class Price:
+    """What a model charges for 1,000 tokens, in and out.
+
+    Example:
+        >>> Price("0.15", "0.60").of(1200, 300)
+        Decimal('0.360')
+
+    Args:
+        input_per_1k: For 1,000 tokens of a prompt.
+        output_per_1k: For 1,000 tokens of an answer; by default the same.
+
+    Raises:
+        InvalidOption: Neither a Decimal nor a str, or not an amount from 0 up.
+    """
+
+    __slots__ = ("input_per_1k", "output_per_1k")
+
+    input_per_1k: Decimal
+    output_per_1k: Decimal
+
+    def __init__(self, input_per_1k: Decimal | str, output_per_1k: Decimal | str | None = None) -> None:
+        self.input_per_1k = amount("input_per_1k", input_per_1k)
+        self.output_per_1k = self.input_per_1k if output_per_1k is None else amount("output_per_1k", output_per_1k)
+
+    def of(self, tokens_in: int = 0, tokens_out: int = 0) -> Decimal:
+        """The exact price of so many tokens. Raises: InvalidOption."""
+        sent, answered = count("tokens_in", tokens_in), count("tokens_out", tokens_out)
+        thousandfold = plus(_EXACT.multiply(self.input_per_1k, Decimal(sent)), _EXACT.multiply(self.output_per_1k, Decimal(answered)))
+        return thousandfold.scaleb(-3, _EXACT)
+
+    def __repr__(self) -> str:
+        return f"Price({str(self.input_per_1k)!r}, {str(self.output_per_1k)!r})"
+
+
+class Bill:
+    """What one action cost itself, over all its attempts. Made for those that cost anything; `largest` is of one attempt so far."""
+
+    __slots__ = ("_at_hand", "_number", "keys", "lines")
+
+    keys: tuple[str, ...] | set[str]
+    lines: tuple[tuple[str, Cost], ...]
+
+    def __init__(self) -> None:
+        self.lines = ()
+        self.keys = ()
+        self._number = -1
+        self._at_hand = NOTHING
+
+    def add(self, number: int, model: str, cost: Cost, key: str) -> Cost | None:
+        """Count a report of attempt `number` in. Returns what that attempt has cost by now; None, where its key was counted before."""
+        if key:
+            if key in self.keys:
+                return None
+            if isinstance(self.keys, set):
+                self.keys.add(key)
+            else:
+                self.keys = (*self.keys, key) if len(self.keys) < FEW else {*self.keys, key}
+        if all(known != model for known, _ in self.lines):
+            self.lines = (*self.lines, (model, cost))
+        else:
+            self.lines = tuple((known, line + cost if known == model else line) for known, line in self.lines)
+        self._at_hand = self._at_hand + cost if number == self._number else cost
+        self._number = number
+        return self._at_hand
+
+    @property
+    def total(self) -> Cost:
+        return total(cost for _, cost in self.lines)
+
+
+Line: TypeAlias = tuple[str, str]
+
+
+class Costs(Mapping[Line, Cost]):
+    """What a run cost, by task and model: `(task name, model)`, where the model is "" for what was reported without one."""
+
+    def __init__(self, lines: Iterable[tuple[Line, Cost]] = ()) -> None:
+        found: dict[Line, Cost] = {}
+        for line, cost in lines:
+            found[line] = found[line] + cost if line in found else cost
+        self._lines = found
+
+    @property
+    def total(self) -> Cost:
+        """All of it."""
+        return total(self._lines.values())
+
+    @property
+    def by_task(self) -> Mapping[str, Cost]:
+        """What each task cost itself, without what it called."""
+        return self._by(0)
+
+    @property
+    def by_model(self) -> Mapping[str, Cost]:
+        """What each model cost; "" for what was reported without one."""
+        return self._by(1)
+
+    def _by(self, part: int) -> dict[str, Cost]:
+        found: dict[str, Cost] = {}
+        for line, cost in self._lines.items():
+            found[line[part]] = found[line[part]] + cost if line[part] in found else cost
+        return found
+
+    def __getitem__(self, line: Line) -> Cost:
+        return self._lines[line]
+
+    def __iter__(self) -> Iterator[Line]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __repr__(self) -> str:
+        return f"Costs({self._lines!r})"
+
+
+# budgets
+
+
+class Limits(Frozen):
+    """What a budget allows, checked. None: as much as it takes."""
+
+    cost: Decimal | None = None
+    tokens: int | None = None
+    seconds: float | None = None
+    executions: int | None = None
+    reserve: Decimal | None = None
+    warn_at: tuple[float, ...] = ()
+
+
+def limits(cost: Any, tokens: Any, seconds: Any, executions: Any, reserve: Any, warn_at: Any) -> Limits:
+    """What `Budget(...)` was told. Raises: InvalidOption, naming the argument."""
+    if cost is None and tokens is None and seconds is None and executions is None:
+        raise InvalidOption(option="Budget", value=None, reason="give at least one limit: cost, tokens, seconds or executions")
+    money = None if cost is None else amount("cost", cost)
+    if money is not None and not money:
+        raise InvalidOption(option="cost", value=cost, reason="it has to be more than 0, since nothing begins at the limit")
+    held = None if reserve is None else amount("reserve", reserve)
+    if held is not None and (money is None or held > money):
+        reason = "it is held out of cost= for each attempt, so it needs that limit, and can't be more than it"
+        raise InvalidOption(option="reserve", value=reserve, reason=reason)
+    return Limits(
+        cost=money,
+        tokens=None if tokens is None else count("tokens", tokens, at_least=1),
+        seconds=None if seconds is None else _duration(seconds),
+        executions=None if executions is None else count("executions", executions, at_least=1),
+        reserve=held,
+        warn_at=_fractions(warn_at),
+    )
+
+
+def _duration(seconds: Seconds) -> float:
+    if not isinstance(seconds, (int, float, timedelta)):
+        raise InvalidOption(option="seconds", value=seconds, reason="give seconds, or a timedelta")
+    return to_seconds("seconds", seconds)
+
+
+def _fractions(warn_at: Sequence[float]) -> tuple[float, ...]:
+    given: Any = warn_at
+    fits = isinstance(given, (tuple, list)) and all(
+        isinstance(each, (int, float)) and not isinstance(each, bool) and 0 < each <= 1 for each in given
+    )
+    if not fits:
+        reason = "give fractions of the limit, above 0 and at most 1, such as (0.75, 0.9)"
+        raise InvalidOption(option="warn_at", value=warn_at, reason=reason)
+    return tuple(sorted({float(each) for each in given}))
+
+
+class Over(Frozen):
+    """A limit that leaves no room for another attempt: what of it is spent, and what this attempt may need."""
+
+    of: str
+    limit: str
+    spent: str
+    reserve: str = ""
+
+
+class Tab:
+    """What one entry of a budget has counted, and what is held for the attempts at work under it.
+
+    Its bodies may be at work in several threads, so all of it is behind one lock, which nobody holds for long. `counted` names the runs
+    whose record it has seen. `waiting` is called, one at a time, when there may be room again.
+    """
+
+    __slots__ = (
+        "_began", "_told", "counted", "executions", "held_cost", "held_tokens", "keys", "largest", "limits", "name", "spent", "waiting",
+    )  # fmt: skip
+
+    counted: set[str]
+    executions: int
+    held_cost: Decimal
+    held_tokens: int
+    keys: set[tuple[str, str]]
+    largest: dict[str, Cost]
+    limits: Limits
+    name: str
+    spent: Cost
+    waiting: deque[Callable[[], object]]
+
+    def __init__(self, limits: Limits, now: float, name: str) -> None:
+        """`now`: monotonic seconds, less what has passed already."""
+        self.limits = limits
+        self.name = name
+        self.spent = NOTHING
+        self.executions = 0
+        self.held_cost = ZERO
+        self.held_tokens = 0
+        self.largest = {}
+        self.counted = set()
+        self.keys = set()
+        self.waiting = deque()
+        self._began = now
+        self._told: set[tuple[str, float]] = set()
+
+    def seed(self, spent: Cost, executions: int) -> None:
+        """Count in what is on record."""
+        with LOCK:
+            self.spent = self.spent + spent
+            self.executions += executions
+
+    def learn(self, largest: Mapping[str, Cost]) -> None:
+        """Know of the largest attempts of each task so far."""
+        with LOCK:
+            for task, cost in largest.items():
+                self.largest[task] = larger(self.largest.get(task, NOTHING), cost)
+
+    def need(self, task: str) -> Cost:
+        """What an attempt of a task is held for: the reserve, or the most that one of that task has cost so far."""
+        seen = self.largest.get(task, NOTHING)
+        return Cost(self.limits.reserve if self.limits.reserve is not None else seen.cost, seen.tokens)
+
+    def over(self, task: str, now: float) -> Over | None:
+        """The limit by which no attempt of this task can begin any more, whatever becomes of those at work."""
+        limits, spent, need = self.limits, self.spent, self.need(task)
+        if limits.cost is not None and not _fits(spent.cost, ZERO, need.cost, limits.cost):
+            return Over("cost", str(limits.cost), str(spent.cost), str(need.cost) if need.cost else "")
+        if limits.tokens is not None and not _fits(spent.tokens, 0, need.tokens, limits.tokens):
+            return Over("tokens", str(limits.tokens), str(spent.tokens), str(need.tokens) if need.tokens else "")
+        if limits.seconds is not None and self.seconds(now) >= limits.seconds:
+            return Over("seconds", f"{limits.seconds:g}", f"{self.seconds(now):.3f}")
+        if limits.executions is not None and self.executions >= limits.executions:
+            return Over("executions", str(limits.executions), str(self.executions))
+        return None
+
+    def has_room(self, task: str) -> bool:
+        """Whether an attempt of this task fits beside those at work. One that need not wait for those is not `over`."""
+        limits, need = self.limits, self.need(task)
+        if limits.cost is not None and not _fits(self.spent.cost, self.held_cost, need.cost, limits.cost):
+            return False
+        return limits.tokens is None or _fits(self.spent.tokens, self.held_tokens, need.tokens, limits.tokens)
+
+    def seconds(self, now: float) -> float:
+        return max(now - self._began, 0.0)
+
+    def warnings(self, now: float) -> list[str]:
+        """What is to be warned of now, each fraction of each limit once."""
+        with LOCK:
+            return [text for key, text in self._passed(now) if not self._is_told(key)]
+
+    def know_told(self, texts: frozenset[str], now: float) -> None:
+        """Not warn again of what an earlier owner of the run has warned of."""
+        with LOCK:
+            self._told |= {key for key, text in self._passed(now) if text in texts}
+
+    def _is_told(self, key: tuple[str, float]) -> bool:
+        known = key in self._told
+        self._told.add(key)
+        return known
+
+    def _passed(self, now: float) -> Iterator[tuple[tuple[str, float], str]]:
+        limits = self.limits
+        counted: tuple[tuple[str, Any, Any], ...] = (
+            ("cost", self.spent.cost, limits.cost),
+            ("tokens", self.spent.tokens, limits.tokens),
+            ("seconds", self.seconds(now), limits.seconds),
+            ("executions", self.executions, limits.executions),
+        )
+        for of, used, limit in counted:
+            for fraction in limits.warn_at if limit is not None else ():
+                if _EXACT.create_decimal(used) >= _EXACT.multiply(_EXACT.create_decimal(limit), Decimal(str(fraction))):
+                    yield (of, fraction), f"{self.name} has spent {fraction * 100:g} % of its {of}, {limit}"
+
+    def wake(self) -> None:
+        """Have the first of those that wait look again."""
+        if self.waiting:
+            self.waiting.popleft()()
+
+
+LOCK: Final = threading.RLock()
+"""Of all tabs: an attempt needs room in several at once."""
+
+
+def _fits(spent: Any, held: Any, need: Any, limit: Any) -> bool:
+    add: Any = plus if isinstance(limit, Decimal) else operator.add
+    used = add(spent, held)
+    return bool(used < limit and add(used, need) <= limit)
+
+
+def larger(a: Cost, b: Cost) -> Cost:
+    """Of money and of tokens, each, the greater."""
+    return Cost(max(a.cost, b.cost), max(a.tokens, b.tokens))
+
+
+class Holding:
+    """What one attempt holds of the tabs above it: `need` of each, less what it has spent of that; nothing, while it waits for actions."""
+
+    __slots__ = ("_cost", "_held", "_is_paused", "_is_settled", "_spent", "_tabs", "_task", "_tokens")
+
+    def __init__(self, tabs: Sequence[Tab], task: str) -> None:
+        """Take it, where there is room in all of them. Counts the execution. To be made under `LOCK`."""
+        self._tabs = tuple(tabs)
+        self._task = task
+        self._spent = NOTHING
+        self._is_paused = self._is_settled = False
+        self._held = [tab.need(task) for tab in tabs]
+        self._cost = [ZERO for _ in tabs]
+        self._tokens = [0 for _ in tabs]
+        for tab in tabs:
+            tab.executions += 1
+        self._update()
+
+    def spend(self, cost: Cost) -> None:
+        """The attempt spent so much, which its tabs have counted."""
+        with LOCK:
+            self._spent = self._spent + cost
+            for tab in self._tabs:
+                tab.largest[self._task] = larger(tab.largest.get(self._task, NOTHING), self._spent)
+            self._update()
+
+    def pause(self) -> None:
+        """Its body waits for actions."""
+        with LOCK:
+            if not self._is_paused:
+                self._is_paused = True
+                self._update()
+                self._wake()
+
+    def proceed(self) -> None:
+        """Its body goes on, room or not."""
+        with LOCK:
+            self._is_paused = False
+            self._update()
+
+    def settle(self) -> None:
+        """The attempt has ended. Settled twice is settled once."""
+        with LOCK:
+            if not self._is_settled:
+                self._is_settled = True
+                self._update()
+                self._wake()
+
+    def _update(self) -> None:
+        none = self._is_paused or self._is_settled
+        for at, tab in enumerate(self._tabs):
+            need = self._held[at]
+            cost = ZERO if none or self._spent.cost >= need.cost else minus(need.cost, self._spent.cost)
+            tokens = 0 if none else max(need.tokens - self._spent.tokens, 0)
+            tab.held_cost = plus(tab.held_cost, minus(cost, self._cost[at]))
+            tab.held_tokens += tokens - self._tokens[at]
+            self._cost[at], self._tokens[at] = cost, tokens
+
+    def _wake(self) -> None:
+        for tab in self._tabs:
+            tab.wake()
+
+
+def charge(tabs: Iterable[Tab], cost: Cost) -> None:
+    """Count what was spent."""
+    with LOCK:
+        for tab in tabs:
+            tab.spent = tab.spent + cost
+
+
+def hold(tabs: Sequence[Tab], task: str, now: float) -> Holding | Tab | tuple[Tab, Over]:
+    """Room for an attempt of `task` in all tabs; or the tab on which it has to wait; or which tab leaves none for good, and why.
+
+    To be asked under `LOCK`, so that whoever waits is not passed over.
+    """
+    for tab in tabs:
+        if (over := tab.over(task, now)) is not None:
+            return tab, over
+    for tab in tabs:
+        if not tab.has_room(task):
+            return tab
+    return Holding(tabs, task)
