@@ -409,14 +409,16 @@ class Tab:
 
     def _passed(self, now: float) -> Iterator[tuple[tuple[str, float], str]]:
         limits = self.limits
-        counted: tuple[tuple[str, Any, Any], ...] = (
+        counted: tuple[tuple[str, Decimal | float, Decimal | float | None], ...] = (
             ("cost", self.spent.cost, limits.cost),
             ("tokens", self.spent.tokens, limits.tokens),
             ("seconds", self.seconds(now), limits.seconds),
             ("executions", self.executions, limits.executions),
         )
         for of, used, limit in counted:
-            for fraction in limits.warn_at if limit is not None else ():
+            if limit is None:
+                continue
+            for fraction in limits.warn_at:
                 if _EXACT.create_decimal(used) >= _EXACT.multiply(_EXACT.create_decimal(limit), Decimal(str(fraction))):
                     yield (of, fraction), f"{self.name} has spent {fraction * 100:g} % of its {of}, {limit}"
 
