@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+import holdfast as hf
 from holdfast import (
     Budget,
     Context,
@@ -134,7 +135,22 @@ async def collects(count: int) -> int:
     return sum(each for each in found if isinstance(each, int))
 
 
-ALL_WAYS = [gathers, groups, goes_through, catches_all, collects]
+@task
+async def maps(count: int) -> int:
+    return sum(await hf.map(row, range(count), concurrency=4))
+
+
+@task
+async def skips_what_fails(count: int) -> int:
+    return sum(await hf.map(row, range(count), on_error="skip"))
+
+
+@task
+async def records_them(count: int) -> int:
+    return sum([record.value or 0 async for record in hf.records(row, range(count), concurrency=3)])
+
+
+ALL_WAYS = [maps, skips_what_fails, records_them, gathers, groups, goes_through, catches_all, collects]
 
 
 @pytest.mark.parametrize("way", ALL_WAYS)
@@ -480,19 +496,32 @@ async def block_from_outside(count: int) -> int:
         return sum(await asyncio.gather(*(row(number) for number in range(count))))
 
 
+@task
+async def block_of_rows(count: int) -> int:
+    with Budget(cost=LIMIT, reserve="1"):
+        return sum(await hf.map(row, range(count), concurrency=3))
+
+
+@task
+async def block_of_records(count: int) -> int:
+    with Budget(cost=LIMIT, reserve="1"):
+        return sum([record.value or 0 async for record in hf.records(row, range(count))])
+
+
 LIMIT = "2"
 
 
-def test_a_resume_counts_in_a_block_what_was_recorded_of_its_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    spent_by(block_from_outside(6))
+@pytest.mark.parametrize("way", [block_from_outside, block_of_rows, block_of_records])
+def test_a_resume_counts_in_a_block_what_was_recorded_of_its_calls(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    spent_by(way(6))
     assert len(did) == 2
-    spent_by(block_from_outside(6))
+    spent_by(way(6))
     assert len(did) == 2
     monkeypatch.setitem(globals(), "LIMIT", "5")
-    spent_by(block_from_outside(6))
+    spent_by(way(6))
     assert len(did) == 5
     monkeypatch.setitem(globals(), "LIMIT", "6")
-    assert finished(block_from_outside(6)) == 15
+    assert finished(way(6)) == 15
     assert sorted(did) == list(range(6))
 
 

@@ -57,8 +57,10 @@ async def ask(
             while (live := runtime.live.get(name)) is not None and live.task is not None:
                 await asyncio.wait({live.task})
             record, decision = _on_record(scope, order, place, standing)
-            if context.budgets is not scope.budgets:
-                await count_record(runtime, scope.budgets, context, record)
+            if record is not None and context.budgets is not scope.budgets:
+                if record.status is not Status.COMPLETED:
+                    await runtime.barrier()  # an attempt that was cancelled a moment ago may have spent something
+                _count_record(scope, context, record)
             if record is not None and isinstance(decision, Replay):
                 return await _replay(scope, record, place, codec, context.group)
             action = Action(runtime, scope, order, context, codec, place, record, decision)
@@ -79,7 +81,7 @@ async def ask(
         scope.undelivered.pop(name, None)
 
 
-def answer_now(scope: Scope, order: Order, place: Place, group: tuple[str, ...]) -> Value | None:
+def answer_now(scope: Scope, order: Order, place: Place, context: Context) -> Value | None:
     """The recorded result of a call whose place was taken, where it can be given at once; else None, and it is to be asked for.
 
     Raises: AmbiguousKey, ResultIncompatible, DoubtfulReuse, where a warning is an error.
@@ -92,8 +94,14 @@ def answer_now(scope: Scope, order: Order, place: Place, group: tuple[str, ...])
     if known is None or not isinstance(decision, Replay):
         return None
     scope.undelivered.pop(place.name, None)
-    _note_replay(scope, known, place, group)
+    _count_record(scope, context, known)
+    _note_replay(scope, known, place, context.group)
     return Value(order.definition.result_codec().decode(known.value, {}))
+
+
+def _count_record(scope: Scope, context: Context, record: Record) -> None:
+    if context.budgets is not scope.budgets and scope.runtime.state is not None:
+        count_record(scope.runtime.state, scope.budgets, context, record)
 
 
 def check_asking(scope: Scope, order: Order) -> None:

@@ -107,14 +107,10 @@ def enter_run(budget: Budget | None, around: tuple[Budget, ...], state: Fold, ru
     return (*around, entered)
 
 
-async def count_record(runtime: Runtime, above: tuple[Budget, ...], context: Context, record: Record | None) -> None:
+def count_record(state: Fold, above: tuple[Budget, ...], context: Context, record: Record) -> None:
     """A call made under budgets that the body entered: what is on record of it counts for them, answered from record or not."""
-    if record is None or runtime.state is None:
-        return
-    if record.status is not Status.COMPLETED:
-        await runtime.barrier()  # an attempt that was cancelled a moment ago may have spent something
-    below = list(runtime.state.records_below(record.name))
-    cost, executions = runtime.state.cost_below(record.name), sum(map(_executions, below))
+    below = list(state.records_below(record.name))
+    cost, executions = state.cost_below(record.name), sum(map(_executions, below))
     for tab in tabs_of(budget for budget in context.budgets if budget not in above):
         _count_silently(tab, cost, executions)
 

@@ -287,7 +287,7 @@ class Rows(Generic[T, R]):
         if self._watch is None:
             self._watch = Watch(scope, order.definition.policy.name, call.context.group)
         self._watch.see(place.bare or place.first)  # a change of context is told of by itself
-        found = answer_now(scope, order, place, call.context.group)
+        found = answer_now(scope, order, place, call.context)
         if found is not None:
             self._at_once += 1
             self._land(index, item, RecordStatus.SUCCESS, value=found.value)
