@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from holdfast.codec import from_json, to_json
+from holdfast.costs import Bill
 from holdfast.events import ActionAsked
 from holdfast.states import Attempt, Generation3, Packing, Record
 from holdfast.status import Status
@@ -21,7 +22,7 @@ MANY: Final = 1_000
 """Leaves are packed once their parent has asked for more than so many actions."""
 
 SHARED: Final = frozenset({"attempt", "base", "base_epoch", "parent", "present_try", "round", "skips", "task", "version"})
-OWN: Final = frozenset({"bare", "blob", "first", "inputs", "name", "occurrence", "value"})
+OWN: Final = frozenset({"bare", "bill", "blob", "first", "inputs", "name", "occurrence", "value"})
 GONE: Final = frozenset({"asked_at", "bars", "barren", "earlier", "failed_in", "failures", "fruitful", "replayed"})
 SETTLED: Final = frozenset({"children", "error", "final", "loops", "next_at", "notes", "saved", "set_aside", "spent", "status"})
 """What becomes of each field of a record: shared by its kind, its own, gone; or, of all that are packed, empty or COMPLETED."""
@@ -74,6 +75,7 @@ class Leaves(Packing):
         self.whole: dict[str, Record] = {}
         self._leaves: dict[str, _Leaf] = {}
         self._kinds: dict[Kind, Kind] = {}
+        self._bills: dict[str, Bill] = {}
 
     @property
     def packed(self) -> int:
@@ -103,19 +105,21 @@ class Leaves(Packing):
             more = _More(record.first, record.occurrence, record.inputs, record.bare, record.blob)
         value = to_json(record.value) if isinstance(record.value, (dict, list)) else record.value
         self._leaves[record.name] = _Leaf(record.name, self._kinds.setdefault(kind, kind), value, more)
+        if record.bill is not None:
+            self._bills[record.name] = record.bill
         del self.whole[record.name]
 
     def thaw(self, name: str) -> Record | None:
         """The record of an action, whole from now on."""
         record = self.whole.get(name)
         if record is None and (leaf := self._leaves.pop(name, None)) is not None:
-            record = self.whole[name] = _record(leaf)
+            record = self.whole[name] = _record(leaf, self._bills.pop(name, None))
         return record
 
     def those_with_context(self) -> Iterator[Record]:
         """COMPLETED actions of which other places differ only in counted context."""
         yield from (record for record in self.whole.values() if record.status is Status.COMPLETED and record.bare != record.name)
-        yield from (_record(leaf) for leaf in self._leaves.values() if leaf.more is not None and leaf.more.bare != leaf.name)
+        yield from (_record(leaf, None) for leaf in self._leaves.values() if leaf.more is not None and leaf.more.bare != leaf.name)
 
     def text_of(self, name: str) -> str:
         known = self._leaves.get(name) or self.whole.get(name)
@@ -123,7 +127,7 @@ class Leaves(Packing):
 
     def __getitem__(self, name: str) -> Record:
         record = self.whole.get(name)
-        return record if record is not None else _record(self._leaves[name])
+        return record if record is not None else _record(self._leaves[name], self._bills.get(name))
 
     def __contains__(self, name: object) -> bool:
         return name in self.whole or name in self._leaves
@@ -144,7 +148,7 @@ def _is_leaf(record: Record) -> bool:
     return record.children is None and record.notes is None and record.saved is None and not record.set_aside and not record.loops
 
 
-def _record(leaf: _Leaf) -> Record:
+def _record(leaf: _Leaf, bill: Bill | None) -> Record:
     kind, more = leaf.kind, leaf.more
     asked = ActionAsked(
         action=leaf.name,
@@ -166,4 +170,5 @@ def _record(leaf: _Leaf) -> Record:
     record.present_try, record.base_epoch, record.base = kind.present_try, kind.base_epoch, kind.base
     record.value = from_json(leaf.value) if isinstance(leaf.value, bytes) else leaf.value
     record.blob = more.blob if more is not None else ""
+    record.bill = bill
     return record

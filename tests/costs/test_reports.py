@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from holdfast import Cost, Price, Status, Store, ctx, run, task
-from holdfast.errors import ActionEnded, AttemptAbandoned, InvalidOption
+import holdfast as hf
+from holdfast import Budget, Cost, Price, Status, Store, ctx, run, task
+from holdfast.errors import ActionEnded, AttemptAbandoned, BudgetSpent, InvalidOption
 from holdfast.events import Event, Spent
 from holdfast.folders.memory import MemoryDisk
+from holdfast.leaves import MANY
 from holdfast.testing import memory_store, no_backoff, task_context
 
 disk = MemoryDisk()
@@ -286,3 +288,32 @@ def test_outside_a_run_a_report_is_checked_and_nothing_else() -> None:
         ctx().add_cost(Price("0.15", "0.60").of(1200, 300), key="k")
         with pytest.raises(InvalidOption):
             ctx().add_cost("-1")
+
+
+@task
+async def paid_row(number: int) -> int:
+    ctx().add_cost("0.01", tokens=number, key="k")
+    ctx().add_cost("0.001", model="m")
+    return number
+
+
+@task
+async def many_rows(count: int) -> int:
+    total = sum(await hf.map(paid_row, range(count)))
+    if not did:
+        did.append("failed")
+        raise ConnectionError
+    return total
+
+
+def test_of_many_rows_that_an_owner_keeps_little_of_the_costs_are_kept() -> None:
+    count = MANY + 200
+    with pytest.raises(ConnectionError):
+        asyncio.run(run(many_rows(count), run_name="it", store=store()))
+    with pytest.raises(BudgetSpent, match=r"13\.200 of it is spent"):
+        asyncio.run(run(many_rows(count), run_name="it", store=store(), budget=Budget(cost="13.2", warn_at=())))
+    with pytest.raises(BudgetSpent, match=f"{count + 1} of it is spent"):
+        asyncio.run(run(many_rows(count), run_name="it", store=store(), budget=Budget(executions=count + 1, warn_at=())))
+    asyncio.run(run(many_rows(count), run_name="it", store=store(), budget=Budget(cost="14", warn_at=())))
+    state = store().state_sync("it")
+    assert (state.cost, state.saved, state.tokens) == (Decimal("13.2"), Decimal("13.2"), count * (count - 1) // 2)

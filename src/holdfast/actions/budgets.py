@@ -91,6 +91,8 @@ def spent_event(action: str, number: int, told: Report) -> Spent:
 
 def enter_run(budget: Budget | None, around: tuple[Budget, ...], state: Fold, run_id: str) -> tuple[Budget, ...]:
     """The budgets of a run, which count what is on record of it: those around the line that runs it, and its own."""
+    if budget is None and not around:
+        return ()
     cost, executions = state.costs().total, sum(map(_executions, state.actions.values()))
     for tab in tabs_of(around):
         if run_id not in tab.counted:
@@ -116,7 +118,7 @@ def count_record(state: Fold, above: tuple[Budget, ...], context: Context, recor
 
 
 def _executions(record: Record) -> int:
-    return 0 if record.task.startswith(BUILTIN) else len(record.attempts)
+    return 0 if record.task.startswith(BUILTIN) else record.number + 1  # of what an owner has packed, no more is known
 
 
 def _count_silently(tab: Tab, cost: Cost, executions: int) -> None:
