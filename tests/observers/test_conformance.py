@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ class TestTerminal(ObserverConformance):
         self.made = []
         yield
         for observer in self.made:
-            observer._face.close(observer._picture)  # a live line left open would keep the stream
+            asyncio.run(observer.aclose())  # a live line left open would keep the stream
 
     def make(self) -> Observer:
         self.made.append(TerminalObserver(Terminal()))

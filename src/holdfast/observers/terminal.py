@@ -1,158 +1,55 @@
-"""How a run comes along, for whoever watches: live lines on a terminal, a few plain lines elsewhere.
+"""How a run comes along, for whoever watches: a live view on a terminal, a few plain lines elsewhere.
 
-What `ctx().progress(name, total=...)` says is added up by name over all actions of the run. On a terminal the picture is drawn a few
-times a second from what is known then, so that it costs the same for ten actions and for a million.
+The view has a line for the run, a tree of its groups and tasks (one row each, however often it was called), the bars of
+`ctx().progress(name, total=...)` added up by name with the time that is left, and the last messages and warnings. It is drawn a few times a
+second at most, and so seldom that drawing takes no more than `SHARE` of a processor: ten actions cost what a million cost.
 """
 
 from __future__ import annotations
 
 import io
 import sys
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any, Final, Protocol, TextIO
 
 from holdfast.clocks import clock
 from holdfast.errors import MissingExtra
-from holdfast.events import AttemptEnded, AttemptStarted, Event, Replayed, RunOpened, Ticked, WaitBegun
-from holdfast.status import Status
+from holdfast.events import Event, RunOpened
+from holdfast.messages import MessageType
+from holdfast.observers.picture import Picture, Row, Sum, amount, duration, left, shown_rows
+
+__all__ = ["Picture", "TerminalObserver", "amount", "duration"]
 
 FRAMES_PER_SECOND: Final = 8
+SHARE: Final = 0.02
 PLAIN_STEPS: Final = 10
 PLAIN_SECONDS: Final = 10.0
-BARS_SHOWN: Final = 5
-TOPICS_SHOWN: Final = 3
+PLAIN_AT_ONCE: Final = 30
+PLAIN_PER_SECOND: Final = 1.0
+BARS_SHOWN: Final = 8
 BAR_WIDTH: Final = 32
+NARROW: Final = 60
+NARROWEST: Final = 30
+ROWS_AT_LEAST: Final = 3
+ROWS_AT_MOST: Final = 24
 
-_ENDS: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.TIMED_OUT})
-
-
-@dataclass(slots=True)
-class _Sum:
-    """The bars of one name, added up."""
-
-    n: float = 0
-    total: float = 0
-    is_open: bool = False
-
-    def add(self, n: float, total: float | None, sign: int) -> None:
-        self.n += sign * n
-        self.total += sign * (total or 0)
-        self.is_open = self.is_open or total is None
-
-    @property
-    def share(self) -> float | None:
-        """From 0 to 1. None without a total."""
-        return min(self.n / self.total, 1.0) if self.total > 0 and not self.is_open else None
+_STYLES: Final = {MessageType.INFO: "", MessageType.WARNING: "yellow", MessageType.ERROR: "red"}
 
 
-class Picture:
-    """What is shown of a run, from its events. Plain numbers: drawing is for others."""
+class _Screen(Protocol):
+    """Where pictures of runs are shown: of several at once, where runs share an observer."""
 
-    run_name: str
-    root: str
-    recorded: int
-    began_at: float
-    done: int
-    reused: int
-    retries: int
-    failed: int
+    def changed(self, picture: Picture, event: Event) -> None: ...
 
-    def __init__(self) -> None:
-        self.run_name = ""
-        self.root = ""
-        self.recorded = 0
-        self.began_at = clock().now()
-        self.done = 0
-        self.reused = 0
-        self.retries = 0
-        self.failed = 0
-        self.status: Status | None = None
-        self.bars: dict[str, _Sum] = {}
-        self.awaited: dict[str, str] = {}  # topics, by who waits
-        self._of_action: dict[str, dict[str, tuple[float, float | None]]] = {}
-
-    def see(self, event: Event) -> None:
-        match event:
-            case Ticked():
-                self._tick(event)
-            case AttemptEnded():
-                self._end(event)
-            case AttemptStarted():
-                self._forget(event.action)
-            case Replayed():
-                self.reused += 1
-            case WaitBegun() if event.topic:
-                self.awaited[event.action] = event.topic
-            case RunOpened():
-                self.run_name, self.root, self.recorded, self.began_at = event.run_name, event.action, event.recorded, event.at
-            case _:
-                pass
-
-    def _tick(self, event: Ticked) -> None:
-        total = self.bars.setdefault(event.bar, _Sum())
-        mine = self._of_action.setdefault(event.action, {})
-        if event.bar in mine:
-            total.add(*mine[event.bar], -1)
-        mine[event.bar] = (event.n, event.total)
-        total.add(event.n, event.total, 1)
-
-    def _forget(self, action: str) -> None:
-        """A new attempt has bars of its own."""
-        for bar, values in self._of_action.pop(action, {}).items():
-            self.bars[bar].add(*values, -1)
-
-    def _end(self, event: AttemptEnded) -> None:
-        self.awaited.pop(event.action, None)
-        if event.then is Status.RETRYING:
-            self.retries += 1
-        elif event.action == self.root:
-            self.status = event.then
-        elif event.then is Status.COMPLETED:
-            self.done += 1
-        elif event.then in _ENDS:
-            self.failed += 1
-        if event.then is Status.COMPLETED:
-            self._of_action.pop(event.action, None)  # what it reached stays in the sums
-
-    def counts(self) -> str:
-        """What went otherwise than once and well, and what is waited for; without any bar, also how many actions are done."""
-        said = [] if self.bars else [f"{self.done:,} actions done"]
-        if self.reused:
-            said.append(f"{self.reused:,} from record")
-        if self.retries:
-            said.append(f"{self.retries:,} {'retry' if self.retries == 1 else 'retries'}")
-        if self.failed:
-            said.append(f"{self.failed:,} failed")
-        if self.awaited:
-            topics = sorted(set(self.awaited.values()))
-            said.append(f"waits for {', '.join(topics[:TOPICS_SHOWN])}{', ...' if len(topics) > TOPICS_SHOWN else ''}")
-        return ", ".join(said)
-
-
-def amount(bar: _Sum) -> str:
-    """`812/1,790`, or `812` without a total."""
-    return _number(bar.n) if bar.share is None else f"{_number(bar.n)}/{_number(bar.total)}"
-
-
-def _number(value: float) -> str:
-    return f"{int(value):,}" if value == int(value) else f"{value:,.1f}"
-
-
-def duration(seconds: float) -> str:
-    """`0:07`, `12:34`, `1:02:03`."""
-    minutes, rest = divmod(int(max(seconds, 0)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-class _Face(Protocol):
-    def changed(self, picture: Picture) -> None: ...
-
-    def close(self, picture: Picture) -> None: ...
+    def closed(self, picture: Picture) -> None: ...
 
 
 class TerminalObserver:
-    """Shows a run's progress: one live line for each bar on a terminal, plain lines at every tenth elsewhere.
+    """Shows a run's progress: a live view on a terminal, plain lines at every tenth elsewhere.
+
+    Given to several runs at once, it shows all of them, one below the other.
 
     Args:
         stream: Where to write; by default stderr as it is now.
@@ -166,51 +63,119 @@ class TerminalObserver:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         out: TextIO = stream or sys.stderr or io.StringIO()  # a program without a console has no stderr
-        self._picture = Picture()
-        self._face: _Face = _LiveLines(out, self._picture) if out.isatty() else _PlainLines(out)
+        self._screen: _Screen = _LiveScreen(out) if out.isatty() else _PlainLines(out)
+        self._alone: _View | None = None
+
+    def for_run(self, opened: RunOpened, /) -> _View:
+        """Who shows one run."""
+        return _View(self._screen)
 
     def on_event(self, event: Event, /) -> None:
-        self._picture.see(event)
-        self._face.changed(self._picture)
+        if self._alone is None:
+            self._alone = _View(self._screen)
+        self._alone.on_event(event)
 
     async def aclose(self) -> None:
         """Show the last state, and leave the terminal as it was."""
-        self._face.close(self._picture)
+        if self._alone is not None:
+            self._alone.aclose()
+            self._alone = None
+
+
+class _View:
+    """One run on a screen."""
+
+    live = True
+
+    def __init__(self, screen: _Screen) -> None:
+        self._screen = screen
+        self._picture = Picture()
+
+    def on_event(self, event: Event, /) -> None:
+        self._picture.see(event)
+        self._screen.changed(self._picture, event)
+
+    def aclose(self) -> None:
+        self._screen.closed(self._picture)
+
+
+# without a terminal
+
+
+class _Said:
+    """What was said of one picture."""
+
+    def __init__(self) -> None:
+        self.is_opened = False
+        self.tenths: dict[str, int] = {}
+        self.at = clock().now()
 
 
 class _PlainLines:
-    """A line when a bar passes another tenth, or, where there is nothing to count up to, now and then; and one at the end."""
+    """A line when a bar passes another tenth, for a message, and now and then where nothing else is said; and one at the end.
+
+    No more than `PLAIN_AT_ONCE` at once, and then `PLAIN_PER_SECOND`; how many were left out is said with the next.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._tenths: dict[str, int] = {}
-        self._said_at = clock().now()
-        self._opened = False
+        self._saying = threading.Lock()
+        self._said: dict[int, _Said] = {}
+        self._allowance = float(PLAIN_AT_ONCE)
+        self._allowed_at = time.monotonic()
+        self._left_out = 0
 
-    def changed(self, picture: Picture) -> None:
-        if not self._opened and picture.run_name:
-            self._opened = True
+    def changed(self, picture: Picture, event: Event) -> None:
+        said = self._said.get(id(picture))
+        if said is None:
+            said = self._said[id(picture)] = _Said()
+        if not said.is_opened and picture.run_name:
+            said.is_opened = True
             known = f", {picture.recorded:,} actions on record" if picture.recorded else ""
-            self._say(f"{picture.run_name}: started{known}")
-        for name, bar in picture.bars.items():
-            share = bar.share
-            tenth = int(share * PLAIN_STEPS) if share is not None else 0
-            if tenth > self._tenths.get(name, 0):
-                self._tenths[name] = tenth
-                self._say(f"{picture.run_name}: {name} {amount(bar)} ({100 * (share or 0):.0f} %){_behind(picture)}")
-        if clock().now() - self._said_at >= PLAIN_SECONDS:
+            self._say(said, f"{picture.run_name}: started{known}", is_needed=True)
+        if event.kind == "ticked":
+            self._passed(picture, said, getattr(event, "bar", ""))
+        elif event.kind in ("messaged", "warned") and picture.messages:
+            _, kind, who, text = picture.messages[-1]
+            first = next(iter(text.splitlines()), "")
+            self._say(said, f"{picture.run_name}: {kind.value}: {_short(who) + ': ' if who else ''}{first}")
+        if clock().now() - said.at >= PLAIN_SECONDS:
             bars = ", ".join(f"{name} {amount(bar)}" for name, bar in picture.bars.items())
-            self._say(f"{picture.run_name}: {bars or picture.counts()}, {duration(clock().now() - picture.began_at)}")
+            self._say(said, f"{picture.run_name}: {bars or picture.counts()}, {duration(clock().now() - picture.began_at)}")
 
-    def close(self, picture: Picture) -> None:
-        if self._opened:
+    def _passed(self, picture: Picture, said: _Said, name: str) -> None:
+        bar = picture.bars.get(name)
+        share = bar.share if bar is not None else None
+        if bar is None or share is None:
+            return
+        tenth = int(share * PLAIN_STEPS)
+        if tenth > said.tenths.get(name, 0):
+            said.tenths[name] = tenth
+            rest = left(bar)
+            self._say(
+                said, f"{picture.run_name}: {name} {amount(bar)} ({100 * share:.0f} %{', ' + rest if rest else ''}){_behind(picture)}"
+            )
+
+    def closed(self, picture: Picture) -> None:
+        said = self._said.pop(id(picture), None)
+        if said is not None and said.is_opened:
             ended = picture.status.value if picture.status is not None else "ended"
-            self._say(f"{picture.run_name}: {ended} after {duration(clock().now() - picture.began_at)}{_behind(picture)}")
+            line = f"{picture.run_name}: {ended} after {duration(clock().now() - picture.began_at)}{_behind(picture)}"
+            self._say(said, line, is_needed=True)
 
-    def _say(self, line: str) -> None:
-        self._said_at = clock().now()
-        self._stream.write(f"{line}\n")
-        self._stream.flush()
+    def _say(self, said: _Said, line: str, *, is_needed: bool = False) -> None:
+        said.at = clock().now()
+        with self._saying:
+            now = time.monotonic()
+            self._allowance = min(self._allowance + (now - self._allowed_at) * PLAIN_PER_SECOND, float(PLAIN_AT_ONCE))
+            self._allowed_at = now
+            if self._allowance < 1 and not is_needed:
+                self._left_out += 1
+                return
+            self._allowance = max(self._allowance - 1, 0)
+            more, self._left_out = f" [{self._left_out:,} lines left out before]" if self._left_out else "", 0
+            self._stream.write(f"{printable(line)}{more}\n")
+            self._stream.flush()
 
 
 def _behind(picture: Picture) -> str:
@@ -218,15 +183,19 @@ def _behind(picture: Picture) -> str:
     return f", {counts}" if counts else ""
 
 
-class _LiveLines:
-    """rich draws the picture anew a few times a second, in a thread of its own; events only change numbers."""
+# on a terminal
 
-    def __init__(self, stream: TextIO, picture: Picture) -> None:
+
+class _LiveScreen:
+    """rich draws the pictures anew a few times a second, in a thread of its own; events only change numbers."""
+
+    def __init__(self, stream: TextIO) -> None:
         try:
-            from rich.console import Console
+            from rich.console import Console, Group
             from rich.live import Live
             from rich.progress_bar import ProgressBar
             from rich.table import Table
+            from rich.text import Text
         except ImportError as error:
             raise MissingExtra(feature="progress on a terminal", package="rich", extra="rich") from error
 
@@ -235,33 +204,148 @@ class _LiveLines:
                 """Leave the cursor alone: a process that is killed could never give it back."""
                 return False
 
-        self._bar, self._table = ProgressBar, Table
-        self._picture = picture
-        console = _Console(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
-        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=FRAMES_PER_SECOND)
-        self._started = False
+        self._group, self._live_type, self._drawing = Group, Live, _Drawing(ProgressBar, Table, Text)
+        self._console = _Console(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
+        self._changing = threading.Lock()
+        self._pictures: list[Picture] = []
+        self._painter: _Painter | None = None
 
-    def changed(self, picture: Picture) -> None:
-        if not self._started:
-            self._started = True
-            self._live.start()
+    def changed(self, picture: Picture, event: Event) -> None:
+        if picture not in self._pictures:
+            with self._changing:
+                self._pictures.append(picture)
+                if self._painter is None:
+                    live = self._live_type(console=self._console, get_renderable=self._draw, auto_refresh=False, vertical_overflow="crop")
+                    self._painter = _Painter(live)
 
-    def close(self, picture: Picture) -> None:
-        if self._started:
-            self._live.stop()
+    def closed(self, picture: Picture) -> None:
+        """The last state of a run stays on the terminal, above those that go on."""
+        with self._changing:
+            painter = self._painter
+            if picture not in self._pictures or painter is None:
+                return
+            if len(self._pictures) > 1:
+                self._pictures.remove(picture)
+                painter.print_above(self._console, self._group(*self._drawing.lines(picture, self._console.width, ROWS_AT_MOST)))
+            else:
+                painter.close()
+                self._pictures.clear()
+                self._painter = None
 
     def _draw(self) -> Any:
-        picture = self._picture
-        elapsed = duration(clock().now() - picture.began_at)
-        table = self._table.grid(padding=(0, 1))
-        for name, bar in list(picture.bars.items())[:BARS_SHOWN]:
-            share = bar.share
-            done = (
-                self._bar(total=1.0, completed=share, width=BAR_WIDTH, complete_style="cyan", finished_style="green")
-                if share is not None
-                else ""
-            )
-            table.add_row(picture.run_name, name, done, amount(bar), picture.counts(), elapsed)
-        if not picture.bars:
-            table.add_row(picture.run_name, picture.counts(), elapsed)
+        pictures = list(self._pictures)
+        each = max((self._console.height - 1) // max(len(pictures), 1), 2)
+        parts: list[Any] = []
+        for picture in pictures:
+            parts += list(self._drawing.lines(picture, self._console.width, each))
+        return self._group(*parts)
+
+
+class _Painter:
+    """Repaints in a thread of its own: as often as may be, and no oftener than `SHARE` of a processor pays for."""
+
+    def __init__(self, live: Any) -> None:
+        self._live = live
+        self._over = threading.Event()
+        self._painting = threading.Lock()
+        live.start()
+        self._thread = threading.Thread(target=self._run, name="holdfast-painter", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        pause = 1 / FRAMES_PER_SECOND
+        while not self._over.wait(pause):
+            began = time.thread_time()
+            with self._painting:
+                if not self._over.is_set():
+                    self._live.refresh()
+            pause = max(1 / FRAMES_PER_SECOND, (time.thread_time() - began) / SHARE)
+
+    def print_above(self, console: Any, lines: Any) -> None:
+        with self._painting:
+            console.print(lines)
+
+    def close(self) -> None:
+        with self._painting:
+            self._over.set()
+            self._live.stop()
+
+
+class _Drawing:
+    """A picture as lines for rich, to fit into a width and a height."""
+
+    def __init__(self, progress_bar: Any, table: Any, text: Any) -> None:
+        self._bar, self._table, self._text = progress_bar, table, text
+
+    def lines(self, picture: Picture, width: int, height: int) -> Iterator[Any]:
+        """Of all lines those that fit: the run's, then bars, rows and messages."""
+        yield self._head(picture)
+        bars = list(picture.bars.items())[: min(BARS_SHOWN, max(height - 1, 0))]
+        messages = list(picture.messages)[: max(height - 1 - len(bars), 0)]
+        rows = min(ROWS_AT_MOST, max(height - 2 - len(bars) - len(messages), ROWS_AT_LEAST if height > ROWS_AT_LEAST else 0))
+        if picture.rows.below and rows:
+            yield self._tree(picture.rows, width, rows)
+        if bars:
+            yield self._bars(bars, width)
+        for _, kind, who, text in messages:
+            yield self._line(f"{kind.value}: {_short(who) + ': ' if who else ''}{' '.join(text.split())}", _STYLES[kind])
+
+    def _line(self, line: str, style: str = "") -> Any:
+        return self._text(printable(line), style=style, no_wrap=True, overflow="ellipsis")
+
+    def _head(self, picture: Picture) -> Any:
+        status = picture.status
+        style = "bold" if status is None else "bold green" if status.value == "COMPLETED" else "bold red"
+        head = self._line("")
+        head.append(printable(picture.run_name), style=style)
+        head.append(f"  {duration(clock().now() - picture.began_at)}", style="dim")
+        if status is not None:
+            head.append(f"  {status.value}", style=style)
+        counts = printable(picture.counts())
+        if counts:
+            head.append(f"  {counts}", style="red" if picture.failed else "")
+        return head
+
+    def _tree(self, rows: Row, width: int, at_most: int) -> Any:
+        shown, left_out = shown_rows(rows, at_most)
+        table = self._table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(width * 3 // 5, 10))
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        for row in shown:
+            shown_name = f"[{row.name}]" if row.is_group else _short(row.name)
+            name = self._line("  " * row.depth + shown_name, "cyan" if row.is_group else "")
+            table.add_row(name, self._text(row.said(), style="red" if row.failed else "dim" if not row.running else ""))
+        if left_out:
+            table.add_row(self._text(f"  ... {left_out:,} more", style="dim"), "")
         return table
+
+    def _bars(self, bars: list[tuple[str, Sum]], width: int) -> Any:
+        table = self._table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(width // 4, 8))
+        for _ in range(4):
+            table.add_column(no_wrap=True, overflow="ellipsis")
+        for name, bar in bars:
+            share = bar.share
+            cells = [self._line(f"  {name}")]
+            if width >= NARROW:  # else the numbers need the place
+                cells.append(self._filled(share, min(BAR_WIDTH, width // 4)))
+            cells.append(self._text(amount(bar)))
+            if width >= NARROWEST:
+                cells.append(self._text("" if share is None else f"{100 * share:.0f} %"))
+            table.add_row(*cells, self._text(left(bar), style="dim"))
+        return table
+
+    def _filled(self, share: float | None, width: int) -> Any:
+        if share is None:
+            return ""
+        return self._bar(total=1.0, completed=share, width=width, complete_style="cyan", finished_style="green")
+
+
+def printable(text: str) -> str:
+    """Without what would steer the terminal: names and messages come from anywhere."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _short(task: str) -> str:
+    """A task's name without its module: the tree says where it belongs."""
+    return task.rpartition(":")[2] or task

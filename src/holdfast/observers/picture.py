@@ -1,0 +1,374 @@
+"""What is shown of a run, added up from its events: plain numbers, so that drawing is for others.
+
+It grows with what is under way and with the shape of the program, never with how often a task was called: actions of one task below one
+place are one row, a task that calls itself is one row too, and of many groups the later ones are one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from holdfast.actions.recorded import BUILTIN
+from holdfast.clocks import clock
+from holdfast.events import Event
+from holdfast.messages import MessageType, type_of
+from holdfast.status import Status
+
+TOPICS_SHOWN: Final = 3
+MESSAGES_KEPT: Final = 3
+GROUPS_KEPT: Final = 20
+TASKS_KEPT: Final = 200
+DEEPEST: Final = 6
+
+_ENDS: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.TIMED_OUT})
+
+
+@dataclass(slots=True)
+class Sum:
+    """The bars of one name, added up. `first_n` and `first_at` are where it stood when it was first seen."""
+
+    n: float = 0
+    total: float = 0
+    is_open: bool = False
+    first_n: float | None = None
+    first_at: float = 0.0
+    at: float = 0.0
+
+    def add(self, n: float, total: float | None, sign: int) -> None:
+        self.n += sign * n
+        self.total += sign * (total or 0)
+        self.is_open = self.is_open or total is None
+
+    @property
+    def share(self) -> float | None:
+        """From 0 to 1. None without a total."""
+        return min(self.n / self.total, 1.0) if self.total > 0 and not self.is_open else None
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """At the rate since it was first seen: what was done before then took no time of ours. None when nothing can be said."""
+        if self.share is None or self.first_n is None or self.at <= self.first_at or self.n <= self.first_n:
+            return None
+        return max(self.total - self.n, 0) * (self.at - self.first_at) / (self.n - self.first_n)
+
+
+class Row:
+    """A group, or all actions of one task below one place."""
+
+    __slots__ = ("above", "below", "depth", "done", "failed", "is_group", "name", "retries", "reused", "running", "waiting")
+
+    def __init__(self, name: str, *, is_group: bool, above: Row | None) -> None:
+        self.name = name
+        self.is_group = is_group
+        self.above = above
+        self.depth: int = 0 if above is None else above.depth + 1
+        self.below: dict[tuple[bool, str], Row] = {}
+        self.running = 0
+        self.waiting = 0  # asked for, and not begun, or between two attempts
+        self.done = 0
+        self.reused = 0
+        self.retries = 0
+        self.failed = 0
+
+    def child(self, name: str, *, is_group: bool) -> Row:
+        found = self.below.get((is_group, name))
+        if found is not None:
+            return found
+        if not is_group and (same := self._among_those_above(name)) is not None:
+            return same
+        if self.depth >= DEEPEST:
+            return self
+        if len(self.below) >= (GROUPS_KEPT if is_group else TASKS_KEPT):
+            name = "..."
+        return self.below.setdefault((is_group, name), Row(name, is_group=is_group, above=self))
+
+    def _among_those_above(self, name: str) -> Row | None:
+        row: Row | None = self
+        while row is not None and (row.is_group or row.name != name):
+            row = row.above
+        return row
+
+    def walk(self) -> Iterator[Row]:
+        """This row and all below it, in the order in which they came up."""
+        yield self
+        for row in list(self.below.values()):
+            yield from row.walk()
+
+    def said(self) -> str:
+        """Its numbers in words, what matters most first."""
+        parts = (
+            (self.done, "done"), (self.failed, "failed"), (self.running, "running"), (self.waiting, "waiting"),
+            (self.reused, "from record"), (self.retries, "retry" if self.retries == 1 else "retries"),
+        )  # fmt: skip
+        return ", ".join(f"{number:,} {word}" for number, word in parts if number)
+
+
+class _Live:
+    """An action under way."""
+
+    __slots__ = ("is_running", "keys", "row")
+
+    def __init__(self, row: Row | None) -> None:
+        self.row = row
+        self.is_running = False
+        self.keys: set[str] | None = None
+
+
+class Picture:
+    """What is shown of a run."""
+
+    run_name: str
+    root: str
+    task: str
+    recorded: int
+    began_at: float
+    done: int
+    reused: int
+    retries: int
+    failed: int
+    missed: int
+    warnings: int
+    cost: Decimal
+    tokens: int
+    rows: Row
+    bars: dict[str, Sum]
+    awaited: dict[str, str]
+    messages: deque[tuple[str, MessageType, str, str]]
+
+    def __init__(self) -> None:
+        self.run_name = ""
+        self.root = ""
+        self.task = ""
+        self.recorded = 0
+        self.began_at = clock().now()
+        self.done = 0
+        self.reused = 0
+        self.retries = 0
+        self.failed = 0
+        self.missed = 0
+        self.warnings = 0
+        self.cost = Decimal(0)
+        self.tokens = 0
+        self.status: Status | None = None
+        self.rows = Row("", is_group=False, above=None)
+        self.bars = {}
+        self.awaited = {}  # topics, by who waits
+        self.messages = deque(maxlen=MESSAGES_KEPT)  # action, type, task, text
+        self._live: dict[str, _Live] = {}
+        self._of_action: dict[str, dict[str, tuple[float, float | None]]] = {}
+        self._see: dict[str, Callable[[Any], None]] = {
+            "run_opened": self._opened,
+            "action_asked": self._asked,
+            "continued": self._asked,
+            "attempt_started": self._started,
+            "attempt_ended": self._attempt_ended,
+            "action_ended": self._action_ended,
+            "replayed": self._replayed,
+            "ticked": self._ticked,
+            "wait_begun": self._waits,
+            "warned": self._warned,
+            "messaged": self._messaged,
+            "messages_cleared": self._cleared,
+            "spent": self._spent,
+            "missed": self._missed_some,
+        }
+
+    def see(self, event: Event) -> None:
+        see = self._see.get(event.kind)
+        if see is not None:
+            see(event)
+
+    def _opened(self, event: Any) -> None:
+        self.run_name, self.root, self.task, self.recorded, self.began_at = (
+            event.run_name, event.action, event.task, event.recorded, event.at,
+        )  # fmt: skip
+        self.rows.name = event.task
+        self._live[event.action] = _Live(self.rows)
+
+    def _asked(self, event: Any) -> None:
+        known = self._live.get(event.action)
+        row = self._row(event.task, event.parent, event.group) if known is None else known.row
+        if known is None:
+            self._live[event.action] = _Live(row)
+        if row is not None:
+            row.waiting += 1
+
+    def _row(self, task: str, parent: str, group: tuple[str, ...]) -> Row | None:
+        """Where calls of a task are shown. None: nowhere, it is one of ours."""
+        if task.startswith(BUILTIN):
+            return None
+        above = self._live.get(parent)
+        row = above.row if above is not None and above.row is not None else self.rows
+        for name in group:
+            row = row.child(name, is_group=True)
+        return row.child(task, is_group=False) if parent else self.rows
+
+    def _started(self, event: Any) -> None:
+        for bar, values in self._of_action.pop(event.action, {}).items():  # a new attempt has bars of its own
+            self.bars[bar].add(*values, -1)
+        live = self._live.get(event.action)
+        if live is not None and not live.is_running:
+            live.is_running = True
+            if live.row is not None:
+                live.row.running += 1
+                live.row.waiting = max(live.row.waiting - 1, 0)
+
+    def _attempt_ended(self, event: Any) -> None:
+        self.awaited.pop(event.action, None)
+        live = self._live.get(event.action)
+        row = live.row if live is not None else None
+        if live is not None and live.is_running:
+            live.is_running = False
+            if row is not None:
+                row.running -= 1
+        if event.then is Status.RETRYING:
+            self.retries += 1
+            if row is not None:
+                row.retries += 1
+                row.waiting += 1
+            return
+        self._ended(event.action, event.then, row, is_ours=live is not None and row is None)
+
+    def _action_ended(self, event: Any) -> None:
+        self.awaited.pop(event.action, None)
+        live = self._live.get(event.action)
+        row = live.row if live is not None else None
+        if row is not None and live is not None and not live.is_running:
+            row.waiting = max(row.waiting - 1, 0)
+        self._ended(event.action, event.then, row, is_ours=live is not None and row is None)
+
+    def _ended(self, action: str, then: Status, row: Row | None, *, is_ours: bool) -> None:
+        self._live.pop(action, None)
+        if then is Status.COMPLETED:
+            self._of_action.pop(action, None)  # what it reached stays in the sums
+        if action == self.root:
+            self.status = then
+        elif then in _ENDS and not is_ours:
+            if then is Status.COMPLETED:
+                self.done += 1
+            else:
+                self.failed += 1
+        if row is not None and action != self.root:
+            row.done += then is Status.COMPLETED
+            row.failed += then in _ENDS and then is not Status.COMPLETED
+
+    def _replayed(self, event: Any) -> None:
+        if event.task.startswith(BUILTIN):
+            return
+        self.reused += 1
+        row = self._row(event.task, event.parent, event.group)
+        if row is not None and event.parent:
+            row.reused += 1
+
+    def _ticked(self, event: Any) -> None:
+        total = self.bars.get(event.bar)
+        if total is None:
+            total = self.bars[event.bar] = Sum()
+        mine = self._of_action.setdefault(event.action, {})
+        if event.bar in mine:
+            total.add(*mine[event.bar], -1)
+        mine[event.bar] = (event.n, event.total)
+        total.add(event.n, event.total, 1)
+        total.at = max(total.at, event.at)
+        if total.first_n is None or total.n < total.first_n:
+            total.first_n, total.first_at = total.n, event.at
+
+    def _waits(self, event: Any) -> None:
+        if event.topic:
+            self.awaited[event.action] = event.topic
+
+    def _warned(self, event: Any) -> None:
+        self.warnings += 1
+        self.messages.append((event.action, MessageType.WARNING, event.category, event.text))
+
+    def _messaged(self, event: Any) -> None:
+        live = self._live.get(event.action)
+        who = live.row.name if live is not None and live.row is not None else ""
+        self.messages.append((event.action, type_of(event.type), who, event.content))
+
+    def _cleared(self, event: Any) -> None:
+        kept = [message for message in self.messages if message[0] != event.action]
+        self.messages.clear()
+        self.messages.extend(kept)
+
+    def _spent(self, event: Any) -> None:
+        live = self._live.get(event.action)
+        if event.key and live is not None:  # counts once over all attempts
+            live.keys = live.keys if live.keys is not None else set()
+            if event.key in live.keys:
+                return
+            live.keys.add(event.key)
+        self.cost += Decimal(event.cost or 0)
+        self.tokens += event.tokens
+
+    def _missed_some(self, event: Any) -> None:
+        self.missed += event.count
+
+    def counts(self) -> str:
+        """What went otherwise than once and well, and what is waited for; without any bar, also how many actions are done."""
+        said = [] if self.bars else [f"{self.done:,} actions done"]
+        if self.reused:
+            said.append(f"{self.reused:,} from record")
+        if self.retries:
+            said.append(f"{self.retries:,} {'retry' if self.retries == 1 else 'retries'}")
+        if self.failed:
+            said.append(f"{self.failed:,} failed")
+        if self.warnings:
+            said.append(f"{self.warnings:,} {'warning' if self.warnings == 1 else 'warnings'}")
+        if self.missed:
+            said.append(f"{self.missed:,} events not seen")
+        if self.cost or self.tokens:
+            said.append(f"cost {self.cost:,.4f}" if self.cost else f"{self.tokens:,} tokens")
+        if self.cost and self.tokens:
+            said[-1] += f" for {self.tokens:,} tokens"
+        if self.awaited:
+            topics = sorted(set(self.awaited.copy().values()))
+            said.append(f"waits for {', '.join(topics[:TOPICS_SHOWN])}{', ...' if len(topics) > TOPICS_SHOWN else ''}")
+        return ", ".join(said)
+
+
+def shown_rows(rows: Row, at_most: int) -> tuple[list[Row], int]:
+    """The rows below the first, as many as fit, each with those above it, and how many are left out. What runs or failed comes first."""
+    every = list(rows.walk())[1:]
+    if len(every) <= at_most:
+        return every, 0
+    chosen: dict[int, Row] = {}
+    for row in sorted((row for row in every if not row.is_group), key=_weight):
+        way: list[Row] = []
+        step: Row | None = row
+        while step is not None and step is not rows and id(step) not in chosen:
+            way.append(step)
+            step = step.above
+        if len(chosen) + len(way) <= at_most:
+            chosen.update((id(found), found) for found in way)
+    return [row for row in every if id(row) in chosen], len(every) - len(chosen)
+
+
+def _weight(row: Row) -> int:
+    return 0 if row.failed else 1 if row.running else 2
+
+
+def amount(bar: Sum) -> str:
+    """`812/1,790`, or `812` without a total."""
+    return _number(bar.n) if bar.share is None else f"{_number(bar.n)}/{_number(bar.total)}"
+
+
+def _number(value: float) -> str:
+    return f"{int(value):,}" if value == int(value) else f"{value:,.1f}"
+
+
+def duration(seconds: float) -> str:
+    """`0:07`, `12:34`, `1:02:03`."""
+    minutes, rest = divmod(int(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def left(bar: Sum) -> str:
+    """`0:31 left`, or nothing when nothing can be said."""
+    seconds = bar.remaining_seconds
+    return "" if seconds is None or bar.share == 1.0 else f"{duration(seconds)} left"
