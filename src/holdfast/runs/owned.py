@@ -140,7 +140,6 @@ class Run:
     async def send(self, topic: str, value: object) -> None:
         """Send a value to this run. Raises: as `topics.send`."""
         await send(self.folder, topic, value)
-        self.runtime.inbox.nudge(topic)
 
     def announce(self, store: str, *, is_new: bool, recorded: int) -> None:
         """Tell observers, before all else, which run this is."""
