@@ -101,6 +101,18 @@ def test_a_figure_lies_in_the_store_under_its_display_path(body: Any) -> None:
 
 
 @task
+async def asks_a_thread() -> str:
+    return await draws_in_a_thread.call()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_a_thread_drew_is_kept_in_whatever_order_the_loop_hears_of_it(seed: int) -> None:
+    store = memory_store(disk)
+    run_shuffled(lambda: run(asks_a_thread(), run_name="it", store=store), seed)
+    assert set(drawn(store)) == {"scans/motor.svg", "scans/motor-table.html"}
+
+
+@task
 async def draws_one_path_thrice() -> None:
     figure = bytearray(b"<svg >1</svg>")
     ctx().figure("one", figure)

@@ -10,6 +10,7 @@ import asyncio
 import threading
 import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from holdfast.actions.drawn import Drawn, broken_text
@@ -24,7 +25,7 @@ from holdfast.bridge import running_loop
 from holdfast.checkpoints import Checkpoint, Generation
 from holdfast.clocks import clock
 from holdfast.contexts import DEFAULT_TOTAL, Context, TaskContext
-from holdfast.errors import ActionEnded, AttemptAbandoned, FigureBroken, InvalidOption, NotDurable
+from holdfast.errors import ActionEnded, AttemptAbandoned, FigureBroken, InvalidOption, NotDurable, RunStopped
 from holdfast.events import CheckpointSaved, Described, Event, Progressed, Ticked, Warned
 from holdfast.figures import display_path, render, with_suffix
 from holdfast.folders.protocol import Folder
@@ -255,17 +256,21 @@ class Scope:
         self.check("ctx().figure")  # drawing takes its time
         if self.runtime.durable:
             full = with_suffix(shown, rendered)
-            self._on_loop(lambda: self._drawn().put(full, rendered))
+            with _SAYING:
+                drawn = self.drawn = self.drawn if self.drawn is not None else self._first_drawn()
+            drawn.give(full, rendered)
+            self._on_loop(lambda: self._take(drawn))
         else:
             self._warn_once_that_nothing_is_kept("drew a figure outside a run: it goes with this process")
 
-    def _drawn(self) -> Drawn:
-        if self.drawn is None:
-            assert self.capsule is not None
-            self.drawn = Drawn(self.runtime, self.identify().name, self.task_name, self.capsule.fencing_token)
-            if self.ended or self.abandoned:
-                self.drawn.give_up()
-        return self.drawn
+    def _first_drawn(self) -> Drawn:
+        assert self.capsule is not None
+        return Drawn(self.runtime, self.identify().name, self.task_name, self.capsule.fencing_token)
+
+    def _take(self, drawn: Drawn) -> None:
+        if self.ended or self.abandoned:  # while a thread gave it
+            drawn.give_up()
+        drawn.take()
 
     def _warn_from_anywhere(self, category: type[Warning], text: str) -> None:
         if running_loop() is self.loop:
@@ -276,8 +281,9 @@ class Scope:
         warnings.warn(text, category, stacklevel=4)
 
     def _append_late(self, event: Event) -> None:
-        if not self.ended and self.runtime.lost is None:
-            self.runtime.append(event)
+        if self.runtime.lost is None:
+            with suppress(RunStopped):  # the journal is closed: the run ended without waiting for that thread
+                self.runtime.append(event)
 
     def _on_loop(self, work: Callable[[], None]) -> None:
         """Have it done on the run's loop, in its turn: before whatever this thread does next is heard of there."""
