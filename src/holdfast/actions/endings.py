@@ -45,6 +45,7 @@ def orphans(state: Fold | None, action: str, scope: Scope) -> tuple[str, ...]:
         and child.name not in scope.asked
         and child.round >= behind
         and not child.task.startswith(BUILTIN)
+        and child.name not in state.undos
     )
 
 

@@ -34,12 +34,15 @@ class StopRequest(Frozen):
     cause: BaseException | None = None
 
 
-class Registered(Frozen):
-    """An undo of a run that keeps nothing: by which attempt it was registered, and the call."""
+class Registered:
+    """An undo of a run that keeps nothing: by which attempt it was registered, and the call. Each is itself, whatever it is called with."""
 
-    attempt: Any
-    order: Order
-    context: Context
+    __slots__ = ("attempt", "context", "order")
+
+    def __init__(self, attempt: Any, order: Order, context: Context) -> None:
+        self.attempt = attempt
+        self.order = order
+        self.context = context
 
 
 class Stray(Protocol):
@@ -75,7 +78,7 @@ Ask: TypeAlias = Callable[[Any, Order, Context, object], Coroutine[Any, Any, Any
 """How a body asks for an action: scope, order, context node, and the coroutine that is being awaited. It stands above the runtime."""
 
 
-RollBack: TypeAlias = Callable[[Any, ActionID, str, object, BaseException | None], Coroutine[Any, Any, BaseException]]
+RollBack: TypeAlias = Callable[[Any, ActionID, str, Any, BaseException | None], Coroutine[Any, Any, BaseException]]
 """How an action is undone: runtime, its id, its task's name, its attempt, how it failed. It stands above the runtime, too."""
 
 
@@ -126,7 +129,7 @@ class Runtime:
         self.tell: Callable[[Event], None] | None = None
         self.on_request: Callable[[StopRequest], None] | None = None
         self.live: dict[str, Underway] = {}
-        self.undos: list[Registered] = []
+        self.undos: dict[Registered, None] = {}
         self.owners: Mapping[int, Header] = {}
         self._definitions: dict[str, Definition] = {}
         self._limits: dict[str, Limit] = {}
