@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from holdfast import AsyncTask, Retry, Status, Store, Timeout, ctx, run, task
+from holdfast import AsyncTask, Retry, Status, Store, Timeout, ctx, run, start, task
 from holdfast.actions.undoing import rolling_back
-from holdfast.errors import InvalidOption, InvalidTask, RollbackIncomplete, RunRolledBack, TaskTimedOut
+from holdfast.errors import InvalidOption, InvalidTask, RollbackIncomplete, RunFenced, RunRolledBack, TaskTimedOut
 from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, AttemptStarted, UndoRegistered
 from holdfast.folders.memory import MemoryDisk
 from holdfast.orders import make_known, with_policy
@@ -426,3 +426,36 @@ async def does_odd() -> None:
     await ctx().on_rollback(undo_odd, Odd())
     await ctx().on_rollback(undo_odd, Odd())
     raise ConnectionError
+
+
+@task
+async def cannot_be_stopped() -> None:
+    await ctx().on_rollback(undo, "late")
+    if begun.is_set():
+        return
+    begun.set()
+    while not may_end.is_set():
+        with suppress(asyncio.CancelledError):
+            await may_end.wait()
+    did.append("do late")
+    ended.set()
+
+
+begun, may_end, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+
+async def test_what_could_not_be_stopped_when_its_run_was_taken_away_is_not_undone_while_it_may_act() -> None:
+    for event in (begun, may_end, ended):
+        event.clear()
+    first = await start(cannot_be_stopped(), run_name="it", store=store(), grace=0.01)
+    await begun.wait()
+    await run(cannot_be_stopped(), run_name="it", store=store(), resume="takeover")
+    with pytest.raises(RunFenced):
+        await first.result()
+    with pytest.raises(RollbackIncomplete, match="may still act in this process"):
+        await store().rollback("it")
+    assert did == []
+    may_end.set()
+    await ended.wait()
+    await store().rollback("it")
+    assert did == ["do late", "undo late"]

@@ -656,9 +656,12 @@ class Action:
             self._scope.leave()
 
     def abandon(self, status: Status) -> None:
-        """Record the end of an action that can't be stopped: what it still does counts for nothing."""
+        """Record the end of an action that can't be stopped: what it still does counts for nothing. Of a lost run nothing is recorded."""
         self._given_up, scope = True, self._scope
-        if scope is None or self._concluded or self.runtime.lost is not None:
+        if scope is None or self._concluded:
+            return
+        if self.runtime.lost is not None:
+            scope.abandon()
             return
         scope.leave()
         if scope.besides is not None:

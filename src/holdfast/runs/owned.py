@@ -314,7 +314,7 @@ class Run:
             self._main.cancel()
             if self._patience is not None:
                 self._patience.cancel()
-            self._patience = self.runtime.loop.call_later(self.runtime.grace, self._end)
+            self._patience = self.runtime.loop.call_later(self.runtime.grace, self._give_up)
 
     async def _watch_inbox(self) -> None:
         """Look now and then whether another owner took over, and for what others asked of this one."""
