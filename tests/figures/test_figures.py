@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import string
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -389,9 +390,12 @@ def test_a_disk_that_is_full_ends_the_run_only_where_nothing_can_be_recorded() -
     assert len(store.figure_sync("it", "large")) == 1_000_000
 
 
-def test_whoever_makes_warnings_errors_gets_them_as_such() -> None:
-    with pytest.raises(FigureBroken):
-        asyncio.run(run(draws_what_is_broken(), run_name="it", store=memory_store(disk)))
+def test_a_broken_figure_fails_no_task_even_where_warnings_are_errors_and_is_on_record() -> None:
+    store = memory_store(disk)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asyncio.run(run(draws_what_is_broken(), run_name="it", store=store))
+    assert len(store.state_sync("it").warnings) == 2
 
 
 # when an attempt is over

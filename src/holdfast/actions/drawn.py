@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
 from holdfast.actions.runtime import Runtime
@@ -73,7 +74,8 @@ class Drawn:
                 since = loop.time() if since is None else since
         broken, self._broken = self._broken, []
         for path, error in broken:
-            self._runtime.warn(self._action, FigureBroken, broken_text(self._task, path, error))
+            with suppress(FigureBroken):  # not even where warnings are errors does a figure fail its task
+                self._runtime.warn(self._action, FigureBroken, broken_text(self._task, path, error))
 
     def _run_out_of_time(self) -> None:
         late = dict.fromkeys((self._at_work, *self._waiting))

@@ -251,7 +251,8 @@ class Scope:
         try:
             rendered = render(figure)
         except Exception as error:
-            self._warn_from_anywhere(FigureBroken, broken_text(self.task_name, path, error))
+            with suppress(FigureBroken):  # not even where warnings are errors
+                self._warn_from_anywhere(FigureBroken, broken_text(self.task_name, path, error))
             return
         self.check("ctx().figure")  # drawing takes its time
         if self.runtime.durable:
