@@ -6,6 +6,7 @@ import asyncio
 import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
+from weakref import WeakKeyDictionary
 
 from holdfast.actions.inbox import Inbox
 from holdfast.blobs import Blobs
@@ -82,7 +83,7 @@ RollBack: TypeAlias = Callable[[Any, ActionID, str, Any, BaseException | None], 
 """How an action is undone: runtime, its id, its task's name, its attempt, how it failed. It stands above the runtime, too."""
 
 
-_strays: dict[str, list[Stray]] = {}
+_strays: WeakKeyDictionary[Stray, str] = WeakKeyDictionary()  # a body that may still act holds its attempt
 
 
 class Runtime:
@@ -214,15 +215,11 @@ class Runtime:
     @property
     def strays(self) -> Sequence[Stray]:
         """Abandoned attempts of the run whose bodies may still act in this process, also those of an ownership that has ended."""
-        return [stray for stray in _strays.get(self.run_id, ()) if not stray.is_over]
+        return [stray for stray, run_id in list(_strays.items()) if run_id == self.run_id and not stray.is_over]
 
     def note_stray(self, attempt: Stray) -> None:
         """Remember an abandoned attempt for as long as its body may act."""
-        for run_id in list(_strays):
-            _strays[run_id] = [stray for stray in _strays[run_id] if not stray.is_over]
-            if not _strays[run_id]:
-                del _strays[run_id]
-        _strays.setdefault(self.run_id, []).append(attempt)
+        _strays[attempt] = self.run_id
 
     def define(self, definition: Definition) -> None:
         """Meet a task. Raises: DuplicateTask."""

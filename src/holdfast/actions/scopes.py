@@ -88,10 +88,10 @@ class Scope:
     """The near side of one attempt. Ten thousand may be alive: what only some need is made when it is needed."""
 
     __slots__ = (
-        "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "asked", "bars", "besides", "capsule",
-        "children", "doubted_at", "drawn", "ended", "exits", "identified", "is_leaving", "is_over", "keys", "loaded", "loop", "number",
-        "order", "parent", "present_try", "received", "replayed", "runtime", "said", "saves", "shares", "slot", "undelivered", "undoubted",
-        "unstarted", "was_refused",
+        "__weakref__", "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "asked", "bars", "besides",
+        "capsule", "children", "doubted_at", "drawn", "ended", "exits", "identified", "is_leaving", "is_over", "keys", "loaded", "loop",
+        "number", "order", "parent", "present_try", "received", "replayed", "runtime", "said", "saves", "shares", "slot", "undelivered",
+        "undoubted", "unstarted", "was_refused",
     )  # fmt: skip
 
     abandoned: bool
