@@ -400,10 +400,11 @@ class TaskContext:
         newest first, each at least once, also in another process. Registered again by a later attempt at the same place, it counts once.
 
         Args:
-            undo: A task that can be imported, with retries of its own. Its arguments are recorded through its annotations.
+            undo: A task as its module defines it, which can be imported, with retries of its own. Its arguments are recorded through its
+                annotations.
             args: What it is called with, and `kwargs`.
 
-        Raises: TypeError, UnrecordableResult.
+        Raises: TypeError, UnrecordableResult, InvalidTask.
         """
         self._link.check("ctx().on_rollback")
         await self._link.on_rollback(undo.call(*args, **kwargs).take())

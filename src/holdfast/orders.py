@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from holdfast.codec import Codec, codec_for
 from holdfast.errors import InvalidTask
 from holdfast.frozen import Frozen
-from holdfast.identity import Signature
+from holdfast.identity import Signature, module_name
 from holdfast.retention import Retention
 from holdfast.retries import Rate, Retry, Timeout
 
@@ -97,6 +97,11 @@ class Definition:
             self.fn, policy, is_async=self.is_async, signature=self.signature, annotation=self.annotation, bound_cells=self.bound_cells
         )
 
+    @property
+    def function(self) -> str:
+        """`module:qualname`, by which another process imports it."""
+        return f"{module_name(self.home[0])}:{self.home[1]}"
+
     def result_codec(self) -> Codec:
         """How results are recorded. Raises: UnrecordableResult, where the return annotation can't be."""
         if self._codec is None:
@@ -119,18 +124,29 @@ def make_known(definition: Definition) -> None:
 
 
 def find_definition(task: str, function: str) -> Definition | None:
-    """The task of this name that is defined in this process, or that importing `function` (`module:qualname`) defines; else None.
+    """The task of this name that `function` (`module:qualname`) is, here or once its module is imported; else any of this name; else None.
 
     Raises: what importing its module raises.
     """
+    if (known := _known.get(task)) is not None and known.function == function:
+        return known
     module, _, qualname = function.partition(":")
-    if (found := _known.get(task)) is not None:
-        return found
-    imported: Any = importlib.import_module(module)
+    try:
+        imported: Any = importlib.import_module(module)
+    except Exception:
+        if known is None:
+            raise
+        return known  # it has moved
     for part in qualname.split("."):
         imported = getattr(imported, part, None)
     definition = getattr(imported, "definition", None)
     return definition if isinstance(definition, Definition) and definition.policy.name == task else _known.get(task)
+
+
+def is_found(definition: Definition) -> bool:
+    """Whether whoever looks for this task by its name finds it as it is. One that was changed by `with_options` has to have its own."""
+    known = _known.get(definition.policy.name)
+    return known is None or known.fn is not definition.fn or known.policy == definition.policy
 
 
 def _definition_at(module: str, qualname: str, policy: Policy) -> Definition:

@@ -77,13 +77,14 @@ class Attempt:
 class Undo:
     """A registered undo: a call, recorded by name and arguments. It runs as an action of the same name, in a rollback of `action`.
 
-    `value` and `blob` are its arguments, encoded, and `result` what the action returned whose completion it undoes.
+    `value` and `blob` are its arguments, encoded, and `result` what the action returned whose completion it undoes. `attempts` are those
+    that registered it.
     """
 
-    __slots__ = ("action", "attempt", "blob", "context", "function", "is_due", "name", "result", "task", "value")
+    __slots__ = ("action", "attempts", "blob", "context", "function", "is_due", "name", "result", "task", "value")
 
     action: str
-    attempt: int
+    attempts: tuple[int, ...]
     blob: str
     context: Mapping[str, str]
     function: str
@@ -93,10 +94,10 @@ class Undo:
     task: str
     value: Any
 
-    def __init__(self, event: UndoRegistered) -> None:
+    def __init__(self, event: UndoRegistered, earlier: tuple[int, ...]) -> None:
         self.name = event.name
         self.action = event.action
-        self.attempt = event.attempt
+        self.attempts = (*earlier, event.attempt)
         self.task = event.task
         self.function = event.function
         self.value = event.value
@@ -109,7 +110,7 @@ class Undo:
 class Notes:
     """What is known about few actions only."""
 
-    __slots__ = ("awaiting", "figures", "is_undone", "messages", "remains", "schemas", "summary", "topic", "undos", "until")
+    __slots__ = ("awaiting", "figures", "is_undone", "messages", "remains", "schemas", "summary", "topic", "undone_below", "undos", "until")
 
     awaiting: int
     figures: tuple[FigureSaved, ...]
@@ -119,7 +120,8 @@ class Notes:
     schemas: tuple[str, ...]
     summary: str
     topic: str
-    undos: tuple[str, ...]
+    undone_below: bool
+    undos: list[str]
 
     def __init__(self) -> None:
         self.awaiting = 0  # so many of its receives wait
@@ -130,7 +132,8 @@ class Notes:
         self.schemas = ()
         self.summary = ""
         self.topic = ""
-        self.undos = ()
+        self.undone_below = False  # what its result stands for was undone, at least in part
+        self.undos = []
         self.until: float | None = None
 
     def begin(self) -> None:
@@ -222,7 +225,7 @@ class Record:
         self.final = False
         self.next_at: float | None = None
         if self.notes is not None:
-            self.notes.until = None
+            self.notes.until, self.notes.undone_below = None, False
             self.notes.begin()
 
     def begin_try(self) -> None:
@@ -313,7 +316,7 @@ class Fold:
         self.root = ""
         self.sources: dict[str, str] = {}
         self.orphaned: list[str] = []
-        self.undos: dict[str, Undo] = {}  # in the order in which each was last registered
+        self.undos: dict[str, Undo] = {}  # in the order in which each was first registered: what came between has its own turn still
         self.received: dict[str, set[int]] = {}
         self.rows: dict[str, dict[str, Sighting]] = {}  # by action and map, until the action COMPLETED
         self.warnings: list[Warned] = []
@@ -388,6 +391,7 @@ class Fold:
             record.notes.begin()
         if event.action in self.undos:
             self._undo_moves(self.undos[event.action], Status.ROLLING_BACK)
+            self._note_undone(self.undos[event.action])
         record.fruitful = False
         record.next_at = None
         if event.epoch != record.base_epoch:
@@ -455,7 +459,7 @@ class Fold:
         if event.status is Status.COMPLETED:
             for name in notes.undos:
                 undo = self.undos[name]
-                if undo.attempt == event.number and not undo.is_due:
+                if event.number in undo.attempts and not undo.is_due:
                     undo.is_due, undo.result = True, (event.value, event.blob)
         if notes.topic:
             notes.topic = ""
@@ -478,18 +482,31 @@ class Fold:
         if to is Status.ROLLING_BACK or all(self.is_done(self.undos[name]) for name in record.noted().undos if self.undos[name].is_due):
             record.status = to
 
+    def _note_undone(self, undo: Undo) -> None:
+        """Nothing between an undo and the action that is rolled back stands for what it did any more."""
+        record = self.actions.get(undo.action)
+        while record is not None and not (notes := record.noted()).is_undone and not notes.undone_below:
+            notes.undone_below = True
+            record = self.actions.get(record.parent)
+
     def is_done(self, undo: Undo) -> bool:
         """Whether an undo was run to its end."""
         record = self.actions.get(undo.name)
         return record is not None and record.status is Status.COMPLETED
 
     def undos_below(self, top: str) -> list[Undo]:
-        """The undos that a rollback of `top` has to run, in that order: those of the whole subtree, the last registered first.
+        """The undos that a rollback of `top` has to run, in that order: those of the whole subtree, newest first.
 
         What undos themselves registered is left out, as are those that are done.
         """
         is_below = self.subtree(top)
         return [undo for undo in reversed(self.undos.values()) if undo.is_due and not self.is_done(undo) and is_below(undo.action)]
+
+    def cut_short_below(self, top: str) -> list[str]:
+        """The actions below `top` whose own rollback has begun and not ended, children before parents."""
+        is_below = self.subtree(top)
+        found = (record for record in self.actions.values() if record.status is Status.ROLLING_BACK and record.noted().is_undone)
+        return [record.name for record in reversed(list(found)) if record.name != top and is_below(record.name)]
 
     def subtree(self, top: str) -> Callable[[str], bool]:
         """Tells of an action whether it is `top` or below it, leaving out undos and what they asked for."""
@@ -510,10 +527,10 @@ class Fold:
         record = self._known(event.action)
         if record is None:
             return
-        known = self.undos.pop(event.name, None)
-        self.undos[event.name] = Undo(event)
+        known = self.undos.get(event.name)
+        self.undos[event.name] = Undo(event, known.attempts if known is not None else ())
         if known is None:
-            record.noted().undos = (*record.noted().undos, event.name)
+            record.noted().undos.append(event.name)
 
     def _wait_begun(self, event: WaitBegun) -> None:
         record = self._known(event.action)

@@ -193,8 +193,11 @@ class Task(Generic[P, R_co]):
         Raises: InvalidOption.
         """
         policy = _policy(self.definition.policy, cast("dict[str, Any]", options))
-        _check_undo(self.definition.signature, policy)
-        return type(self)(self.definition.with_policy(policy), self._bound)
+        definition = self.definition.with_policy(policy)
+        _check_undo(definition)
+        if policy.name != self.name:
+            make_known(definition)
+        return type(self)(definition, self._bound)
 
     def _block(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R_co:
         call: Call[R_co] = Call(self, (*self._bound, *args), kwargs, depth=3)
@@ -331,14 +334,14 @@ def _make(options: dict[str, Any], fn: Any) -> Any:
         annotation=functools.partial(_return_annotation, fn),
         bound_cells=bool(closes),
     )
-    _check_undo(definition.signature, definition.policy)
+    _check_undo(definition)
     make_known(definition)
     return (AsyncTask if is_async else SyncTask)(definition)
 
 
-def _check_undo(signature: Signature, policy: Policy) -> None:
+def _check_undo(definition: Definition) -> None:
     """Raises: InvalidOption, where the undo can't be called with what is known when it has to run."""
-    undo = policy.rollback
+    signature, undo = definition.signature, definition.policy.rollback
     if undo is None:
         return
     known = {*signature.names, RESULT}
@@ -349,9 +352,15 @@ def _check_undo(signature: Signature, policy: Policy) -> None:
             reason = f"{RESULT} would be both an argument of the task and what it returns; rename the task's parameter"
         elif parameter.name not in known and parameter.default is parameter.empty:
             reason = f"its parameter {parameter.name} is none of the task's ({', '.join(signature.names)}), nor {RESULT!r}"
+        elif parameter.name == RESULT and parameter.annotation is parameter.empty and _says_what_it_returns(definition.fn):
+            reason = f"its parameter {RESULT} does not say what it is; annotate it as what the task returns, which is recorded as that"
         else:
             continue
         raise InvalidOption(option="rollback", value=undo.policy.name, reason=reason)
+
+
+def _says_what_it_returns(fn: Callable[..., Any]) -> bool:
+    return inspect.signature(fn).return_annotation is not inspect.Signature.empty
 
 
 def _return_annotation(fn: Callable[..., Any]) -> Any:

@@ -16,8 +16,10 @@ import enum
 import math
 import re
 import secrets
+import threading
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, Protocol
+from weakref import WeakSet
 
 from pydantic import BaseModel
 
@@ -86,9 +88,33 @@ async def send(incarnation: Folder, topic: str, value: object) -> None:
     while True:
         try:
             await incarnation.create(entry_key(topic, number), data)
-            return
+            break
         except ObjectExists:  # somebody else's: our own bytes count as created
             number += 1
+    with _changing:
+        listeners = list(_listening.get(incarnation.url, ()))
+    for listener in listeners:
+        listener.hear(topic)
+
+
+class Listener(Protocol):
+    """Who wants to hear of what this process sends to a run."""
+
+    def hear(self, topic: str) -> None:
+        """Something was sent to `topic`. Called from any thread."""
+        ...
+
+
+_listening: Final[dict[str, WeakSet[Listener]]] = {}
+_changing: Final = threading.Lock()
+
+
+def listen(incarnation: Folder, listener: Listener) -> None:
+    """Have a listener told, for as long as it lives, of what this process sends to a run. Another store of the same name tells it too."""
+    with _changing:
+        for url in [url for url, listeners in _listening.items() if not listeners]:
+            del _listening[url]
+        _listening.setdefault(incarnation.url, WeakSet()).add(listener)
 
 
 async def read(incarnation: Folder, topic: str, number: int) -> Entry:

@@ -16,6 +16,7 @@ import pytest
 from holdfast import AttemptState, Retry, Status, Timeout, ctx, custom_context, get_custom_context, run, start, task
 from holdfast.errors import ActionEnded, CleanupFailed, InvalidOption, RunCancelled, RunStopped, TaskTimedOut
 from holdfast.folders.memory import MemoryDisk
+from holdfast.testing import run_shuffled
 from holdfast.testing.stores import memory_store
 
 SHORT = 0.03
@@ -285,7 +286,7 @@ async def fails_before_its_time_is_over() -> None:
 
 def test_a_failure_stands_though_the_timeout_passes_while_the_attempt_winds_up() -> None:
     with pytest.raises(ValueError, match="first"):
-        asyncio.run(run(fails_before_its_time_is_over(), run_name="it", store=memory_store(disk)))
+        run_shuffled(lambda: run(fails_before_its_time_is_over(), run_name="it", store=memory_store(disk)), seed=1)
     assert did == ["began", "ended"]
     assert [attempt.status for attempt in attempts_of("fails_before_its_time_is_over")] == [Status.FAILED]
 
@@ -653,7 +654,7 @@ def test_what_can_not_be_called_is_no_hook_and_an_ended_attempt_takes_none() -> 
 # hooks and def bodies
 
 
-@task(timeout=0.3)
+@task(timeout=1.0)
 def waits_for_a_process(program: str) -> str:
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     ctx().on_exit(process.terminate)
@@ -687,7 +688,7 @@ def test_a_process_that_ends_by_itself_is_left_alone() -> None:
     assert did[1] == 0
 
 
-@task(timeout=SHORT)
+@task(timeout=1.0)
 def checks_a_process() -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     ctx().on_exit(process.kill)
@@ -740,7 +741,7 @@ def test_a_stopped_def_body_ends_by_its_hook_long_before_the_grace_is_over() -> 
     assert [(attempt.status, attempt.abandoned) for attempt in attempts_of("waits_until_released")] == [(Status.STOPPED, False)]
 
 
-@task(timeout=SHORT)
+@task(timeout=0.3)
 def registers_too_late() -> str:
     ctx().on_exit(note, "first")
     while not did:
@@ -756,7 +757,7 @@ def test_a_hook_that_a_thread_registers_while_it_is_ended_is_called_at_once() ->
     assert release.is_set()
 
 
-@task(timeout=SHORT)
+@task(timeout=0.3)
 def hangs_in_spite_of_its_hook() -> None:
     ctx().on_exit(note, "called")
     release.wait(LONG)
@@ -764,7 +765,7 @@ def hangs_in_spite_of_its_hook() -> None:
 
 def test_a_thread_that_its_hooks_do_not_end_is_abandoned_after_the_grace() -> None:
     with pytest.raises(TaskTimedOut):
-        asyncio.run(run(hangs_in_spite_of_its_hook.call(), run_name="it", store=memory_store(disk), grace=0.1))
+        asyncio.run(run(hangs_in_spite_of_its_hook.call(), run_name="it", store=memory_store(disk), grace=0.5))
     assert did == ["called"]
     assert [attempt.abandoned for attempt in attempts_of("hangs_in_spite_of_its_hook")] == [True]
 
@@ -789,7 +790,7 @@ async def deaf(then: str) -> str:
 def test_hooks_of_a_coroutine_that_does_not_end_are_called_before_it_is_abandoned(then: str) -> None:
     def go() -> None:
         with pytest.raises(TaskTimedOut):
-            asyncio.run(run(deaf(then), run_name="it", store=memory_store(disk), grace=0.2))
+            asyncio.run(run(deaf(then), run_name="it", store=memory_store(disk), grace=0.8))
 
     if then == "raises":
         with pytest.warns(CleanupFailed, match="since the hook was called"):
@@ -824,9 +825,9 @@ def test_hooks_of_what_is_abandoned_are_called_before(how: str) -> None:
     async def main() -> None:
         if how == "parent":
             with pytest.raises(KeyError):
-                await run(leaves_a_deaf_child(), run_name="it", store=memory_store(disk), grace=0.1)
+                await run(leaves_a_deaf_child(), run_name="it", store=memory_store(disk), grace=0.8)
         else:
-            handle = await start(deaf_to_all(), run_name="it", store=memory_store(disk), grace=0.1)
+            handle = await start(deaf_to_all(), run_name="it", store=memory_store(disk), grace=0.8)
             await until(lambda: did)
             await handle.stop()
             with pytest.raises(RunStopped):
@@ -854,7 +855,7 @@ async def has_a_hook_that_hangs() -> None:
 def test_a_hook_that_hangs_leaves_something_of_the_grace_to_the_others() -> None:
     began = time.monotonic()
     with pytest.warns(CleanupFailed) as warned, pytest.raises(KeyError):
-        asyncio.run(run(has_a_hook_that_hangs(), run_name="it", store=memory_store(disk), grace=0.3))
+        asyncio.run(run(has_a_hook_that_hangs(), run_name="it", store=memory_store(disk), grace=0.9))
     assert time.monotonic() - began < LONG / 2
     assert did == ["still called"]
     assert sum("did not end within its share of the grace" in str(each.message) for each in warned) == 2

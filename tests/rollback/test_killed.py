@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ async def fail() -> str:
 undoes_itself = AsyncTask(fail.definition.with_policy(with_policy(fail.definition.policy, rolls_back=True)))
 
 
-def undone(survival: Survival[object]) -> list[str]:
+def undone(survival: Survival[Any]) -> list[str]:
     """What was undone, in the order in which each was begun for the last time."""
     found: list[str] = []
     for entry in survival.entries:
@@ -76,7 +77,7 @@ def undone(survival: Survival[object]) -> list[str]:
     return found
 
 
-def in_order(survival: Survival[object]) -> bool:
+def in_order(survival: Survival[Any]) -> bool:
     """Whether no undo ran again once an older one had begun."""
     seen: list[str] = []
     for entry in survival.entries:
@@ -95,7 +96,7 @@ async def roll_back(store: Store) -> None:
 @pytest.mark.parametrize("on", IN_MEMORY)
 def test_a_rollback_of_a_finished_run_goes_on_wherever_it_is_killed(on: On) -> None:
     killed = 0
-    for survival in crash_everywhere(buy, step=3 if on == "bucket" else 2, on=on, ledger=ledger, then=roll_back, late_by=[2]):
+    for survival in crash_everywhere(buy, on=on, ledger=ledger, then=roll_back, late_by=[2]):
         assert survival.error is None, survival
         assert survival.store.state_sync(RUN_NAME).status is Status.ROLLED_BACK, survival
         assert sorted(undone(survival)) == ["give back a", "give back c", "give back d", "refund b 7"], survival
@@ -108,7 +109,7 @@ def test_a_rollback_of_a_finished_run_goes_on_wherever_it_is_killed(on: On) -> N
 
 @pytest.mark.parametrize("on", IN_MEMORY)
 def test_what_undoes_itself_when_it_fails_does_so_wherever_it_is_killed_and_fails_as_it_would_have(on: On) -> None:
-    for survival in crash_everywhere(undoes_itself, step=2, on=on, ledger=ledger, late_by=[2]):
+    for survival in crash_everywhere(undoes_itself, on=on, ledger=ledger, late_by=[2]):
         if isinstance(survival.error, RunRolledBack):  # killed when all was done
             assert isinstance(survival.error.__cause__, ValueError), survival
         else:

@@ -123,6 +123,27 @@ def test_an_undo_that_is_no_async_function_is_refused() -> None:
         stage(undo=lambda state: None)(body)  # type: ignore[arg-type, return-value]
 
 
+def test_functions_that_take_something_else_are_refused_where_they_are_decorated() -> None:
+    async def of_a_state(state: State) -> None: ...
+
+    async def of_both(state: State, earlier: Mapping[str, State]) -> None: ...
+
+    class OfAState:
+        async def execute(self, state: State) -> None: ...
+
+    refused: list[Any] = [of_a_state, OfAState]
+    for what in refused:
+        with pytest.raises(InvalidTask, match="state, earlier"):
+            stage(what)
+    undos: list[Any] = [of_both, task(name="undo.of.both")(of_both)]
+    for undo in undos:
+        with pytest.raises(InvalidTask, match=r"async def undo\(state\)"):
+            stage(undo=undo)(body)
+    taken: list[Any] = [of_a_state, task(name="undo.of.a.state")(of_a_state)]
+    for undo in taken:
+        assert stage(undo=undo)(body).name == "body"
+
+
 def test_an_unknown_option_is_refused_where_it_is_given() -> None:
     with pytest.raises(InvalidOption, match="there is no such option"):
         stage(retires=3)  # type: ignore[call-overload]

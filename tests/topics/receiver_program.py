@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from holdfast import Store, ctx, run, task
-from holdfast.errors import ReceiveTimedOut
+from holdfast.errors import ReceiveTimedOut, RunStopped
 from holdfast.events import WaitBegun
 from holdfast.testing.clocks import Clock
 
@@ -79,8 +79,12 @@ class Said:
 
 async def own(resume: str) -> None:
     async with opened() as store:
-        result = await run(main(), run_name="it", store=store, resume=cast("Any", resume), observers=[Said()])
-    say(f"result {json.dumps(result)}")
+        try:
+            result = await run(main(), run_name="it", store=store, resume=cast("Any", resume), observers=[Said()])
+        except RunStopped as stopped:
+            say(f"stopped: {stopped.reason}")
+        else:
+            say(f"result {json.dumps(result)}")
 
 
 async def send(who: str) -> None:

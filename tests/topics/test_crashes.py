@@ -121,3 +121,25 @@ def test_values_survive_power_cuts_and_requests_that_land_late(on: Any) -> None:
         hold(survival)
     for survival in power_cuts(rivals.call, range(25), on=on, ledger=ledger):
         share(survival)
+
+
+@task
+async def consumes() -> list[int]:
+    """The usual loop of a consumer: a value, what is made of it, a save."""
+    await supply(4)
+    got = await ctx().checkpoint.load(list[int]) or []
+    while len(got) < 4:
+        order = await ctx().receive("orders", int, timeout=60)
+        await charge(order)
+        ledger.got(f"charge {order}")
+        got.append(order)
+        await ctx().checkpoint.save(got)
+    return got
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on", ["disk", "bucket"])
+def test_a_loop_that_receives_and_saves_takes_each_value_once_wherever_it_is_killed(on: Any) -> None:
+    for survival in crash_everywhere(consumes.call, on=on, ledger=ledger, step=1 if on == "disk" else 2):
+        assert survival.value == [10, 11, 12, 13], survival
+        assert ledger.again == [], survival

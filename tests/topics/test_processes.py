@@ -60,6 +60,9 @@ class Process:
         while self.lines[-1:] != ["ended"]:
             self.lines.append(self._said.get(timeout=PATIENCE))
 
+    def terminate(self) -> None:
+        self._process.terminate()
+
     def let_go(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -147,6 +150,30 @@ def test_another_process_sees_that_a_run_awaits_input_and_that_its_owner_is_gone
         store.aclose_sync()
 
 
+@pytest.mark.parametrize("how", ["SIGTERM", "Store.stop"])
+def test_a_run_that_waits_stops_when_it_is_asked_to_and_goes_on_waiting(tmp_path: Path, how: str) -> None:
+    stage = Stage({"url": str(tmp_path / "store")})
+    try:
+        first = stage.begin("own", "auto", "0")
+        for _ in range(2):
+            first.hear("waits for work")
+        if how == "SIGTERM":
+            first.terminate()
+        else:
+            stage.store.stop_sync("it")
+        first.hear("stopped: ")
+        assert {action.status for action in stage.store.state_sync("it").actions.values()} == {Status.STOPPED}
+        second = stage.begin("own", "auto", "0")
+        for _ in range(2):
+            second.hear("waits for work")
+        for who in "xy":
+            stage.begin("send", who).hear("sent")
+        result = json.loads(second.hear("result ").removeprefix("result "))
+        assert sorted(result[0] + result[1]) == VALUES
+    finally:
+        stage.let_go()
+
+
 START = datetime(2030, 1, 1, tzinfo=UTC).timestamp()
 
 
@@ -155,6 +182,7 @@ def test_a_deadline_runs_on_over_processes(tmp_path: Path) -> None:
     try:
         first = stage.begin("wait", "7200", "0")  # its clock stands still
         first.hear("waits for work")
+        assert stage.store.state_sync("late").status is Status.AWAITING_INPUT
         first.kill()
         second = stage.begin("wait", "7200", "1")
         assert second.hear("result ") == 'result "nothing came"'

@@ -39,7 +39,7 @@ class Undo(Frozen):
 
 
 class Undone(Frozen):
-    """It was rolled back, and nothing follows."""
+    """It was rolled back, or what it stands for was, and nothing follows."""
 
 
 class Refuse(Frozen):
@@ -69,7 +69,9 @@ def asked(record: Record | None, parent_try: int | None, policy: Policy, standin
     if record is None:
         return ANEW
     if record.status is Status.COMPLETED:
-        return Replay() if record.version == policy.version else Anew()
+        if record.version != policy.version:
+            return Anew()
+        return Undone() if record.notes is not None and record.notes.undone_below else Replay()
     if record.status is Status.ROLLING_BACK:
         return Undo()
     if record.status is Status.ROLLED_BACK:  # its failure has been seen by the parent's present try, and is seen again

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from contextlib import suppress
 from typing import Final
 
 from holdfast.actions.runtime import Runtime
@@ -15,7 +17,7 @@ FOLDER: Final = "figures"
 
 
 class Drawn:
-    """What one attempt drew. Lives on the run's loop.
+    """What one attempt drew. Lives on the run's loop, but for `give`.
 
     Args:
         runtime: The run.
@@ -29,19 +31,25 @@ class Drawn:
         self._action = action
         self._task = task
         self._folder = f"actions/{action}/{FOLDER}/{token}"
+        self._given: deque[tuple[str, Rendered]] = deque()
         self._waiting: dict[str, Rendered] = {}
         self._at_work = ""
         self._writer: asyncio.Task[None] | None = None
         self._broken: list[tuple[str, Exception]] = []
         self._is_closed = False
 
-    def put(self, path: str, rendered: Rendered) -> None:
-        """Have a figure written in its turn, in place of one that still waits under the same path."""
-        if self._is_closed:
-            return
-        self._waiting.pop(path, None)
-        self._waiting[path] = rendered
-        if self._writer is None or self._writer.done():
+    def give(self, path: str, rendered: Rendered) -> None:
+        """Leave a figure here, to be taken; from any thread."""
+        self._given.append((path, rendered))
+
+    def take(self) -> None:
+        """Have what was given written in its turn, each in place of one that still waits under the same path."""
+        while self._given:
+            path, rendered = self._given.popleft()
+            self._waiting.pop(path, None)
+            if not self._is_closed:
+                self._waiting[path] = rendered
+        if self._waiting and (self._writer is None or self._writer.done()):
             self._writer = self._runtime.loop.create_task(self._write_all(), name=f"{self._task} (figures)")
             self._writer.add_done_callback(lambda done: done.cancelled() or done.exception())
 
@@ -51,6 +59,7 @@ class Drawn:
         A figure decides nothing: whoever is cancelled here is done when half of the grace is over, and so is an attempt that does not
         return. What is not written by then is given up.
         """
+        self.take()
         loop, since = self._runtime.loop, None
         if not is_returning:
             since = loop.time()
@@ -65,7 +74,8 @@ class Drawn:
                 since = loop.time() if since is None else since
         broken, self._broken = self._broken, []
         for path, error in broken:
-            self._runtime.warn(self._action, FigureBroken, broken_text(self._task, path, error))
+            with suppress(FigureBroken):  # not even where warnings are errors does a figure fail its task
+                self._runtime.warn(self._action, FigureBroken, broken_text(self._task, path, error))
 
     def _run_out_of_time(self) -> None:
         late = dict.fromkeys((self._at_work, *self._waiting))

@@ -45,6 +45,7 @@ def orphans(state: Fold | None, action: str, scope: Scope) -> tuple[str, ...]:
         and not scope.rounds.has_counted(child.first, child.occurrence)
         and child.round >= behind
         and not child.task.startswith(BUILTIN)
+        and child.name not in state.undos
     )
 
 

@@ -8,6 +8,7 @@ and again, less and less often. Nothing looks where nobody waits. What a receive
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import logging
 from collections import deque
@@ -17,7 +18,7 @@ from typing import Final, NamedTuple, Self
 from holdfast.clocks import clock
 from holdfast.errors import ObjectMissing, StoreUnavailable
 from holdfast.folders.protocol import Folder
-from holdfast.topics import Entry, read
+from holdfast.topics import Entry, listen, read
 
 SLICE_SECONDS: Final = 60.0
 """Whoever waits for longer looks at the clock so often, since a machine may sleep, and clocks are set."""
@@ -50,15 +51,21 @@ class Inbox:
         self._folder = folder
         self._received = received
         self._topics: dict[str, _Topic] = {}
+        self._loop = asyncio.get_running_loop()
+        listen(folder, self)
+
+    def hear(self, topic: str) -> None:
+        """A value was sent by this process."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+            self._loop.call_soon_threadsafe(self._look_now, topic)
+
+    def _look_now(self, topic: str) -> None:
+        if topic in self._topics:
+            self._topics[topic].wake_first()
 
     def queue(self, topic: str) -> Turn:
         """Stand behind all who wait on a topic: a block, at whose end one leaves."""
         return Turn(self._topic(topic))
-
-    def nudge(self, topic: str) -> None:
-        """A value was sent just now: look at once, where somebody waits for it."""
-        if topic in self._topics:
-            self._topics[topic].wake_first()
 
     def give_back(self, entry: Entry) -> None:
         """A value whose receiver ended without an outcome."""
@@ -178,7 +185,8 @@ class _Topic:
                 try:
                     entry = await read(self._folder, self._name, self._next)
                 except ObjectMissing:
-                    self.pause = min(self.pause * self._pauses.growth, self._pauses.most)
+                    most = self._pauses.most if clock().is_real else SLICE_SECONDS  # else a day in no time takes a while
+                    self.pause = min(self.pause * self._pauses.growth, most)
                     self._is_out_of_reach = False
                     return True
                 except StoreUnavailable as error:

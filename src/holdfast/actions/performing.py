@@ -30,7 +30,7 @@ from holdfast.actions.places import Place
 from holdfast.actions.runtime import Registered, Runtime, StopRequest
 from holdfast.actions.scopes import UNSAVED, Beside, Generation3, Saves, Scope
 from holdfast.actions.shares import Share
-from holdfast.actions.undos import Completion
+from holdfast.actions.undos import Completion, check_findable
 from holdfast.actions.values import keep
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
 from holdfast.blobs import Naming
@@ -44,8 +44,10 @@ from holdfast.errors import (
     CleanupFailed,
     HoldfastWarning,
     InvalidOption,
+    InvalidTask,
     LeftRunning,
     StoreError,
+    TaskError,
     TaskTimedOut,
     UnrecordableResult,
 )
@@ -273,7 +275,7 @@ class Action:
         if isinstance(decision, Undo):
             raise await self._roll_back(self._scope_of(record.number), decode_error(record.error) if record.error is not None else None)
         if isinstance(decision, Refuse) and not await self._was_fruitful(decision):
-            await self._refuse(decision)
+            raise await self._end_for_good(Status.FAILED, decision.error, self._scope_of(record.number))
         self._waits = not isinstance(decision, Anew)
         self._present_try, self._failures, self._asked_at = record.present_try, record.failures, record.asked_at
         self._saves = Saves(await self._base(record))
@@ -340,10 +342,15 @@ class Action:
         base = await self._base(record)
         return base is not None and base[:2] == (record.attempt.epoch, record.attempt.number)
 
-    async def _refuse(self, decision: Refuse) -> None:
-        tree, _ = encode_error(decision.error, task=self.policy.name)
-        await self.runtime.commit(ActionEnded(action=self.name, at=clock().now(), then=Status.FAILED, error=tree))
-        raise decision.error
+    async def _end_for_good(self, then: Status, error: TaskError, scope: Scope) -> BaseException:
+        """Record that it fails for good without another attempt, undone where its task says so. Returns what its caller gets."""
+        tree, _ = encode_error(error, task=self.policy.name)
+        self.runtime.append(ActionEnded(action=self.name, at=clock().now(), then=then, error=tree))
+        if not self._has_undos():
+            await self.runtime.barrier()
+            return error
+        await self.runtime.commit(ActionEnded(action=self.name, at=clock().now(), then=Status.ROLLING_BACK, error=tree))
+        return await self._roll_back(scope, error)
 
     async def _wait_for_turn(self, next_at: float | None, slot: Slot | None) -> None:
         """Wait out the backoff and for a slot. Ended meanwhile, the action ends without an attempt."""
@@ -369,10 +376,8 @@ class Action:
             if self.runtime.closing is not None:
                 await self._stand_aside(None)
             self._waits = False
-            error = self._timed_out("total")
-            tree, _ = encode_error(error, task=self.policy.name)
-            await self.runtime.commit(ActionEnded(action=self.name, at=clock().now(), then=Status.TIMED_OUT, error=tree))
-            raise error from None
+            scope = self._scope if self._scope is not None else self._scope_of(self._record.number if self._record is not None else 0)
+            raise await self._end_for_good(Status.TIMED_OUT, self._timed_out("total"), scope) from None
         except (asyncio.CancelledError, BudgetSpent):
             if slot is not None:
                 slot.pause()
@@ -411,13 +416,15 @@ class Action:
     async def _attempt(self, scope: Scope, capsule: Capsule) -> tuple[Outcome, str]:
         """Run one attempt to its end, children included. The second part names the timeout that passed, or is empty."""
         try:
-            if self.policy.rollback is not None:
-                self._completion = Completion(self.policy.rollback, self.order, self.context)
+            if (undo := self.policy.rollback) is not None:
+                if self.runtime.durable:
+                    check_findable(undo)
+                self._completion = Completion(undo, self.order, self.context)
             if self.policy.on_crash == "fail" or self.is_undo or self.parent is None:  # the root's, so that any loop of crashes is seen
                 await self.runtime.barrier()
         except asyncio.CancelledError as cause:
             return Ended(cause), ""
-        except UnrecordableResult as error:
+        except (UnrecordableResult, InvalidTask) as error:
             return Error(error), ""
         left, attempt = self._total_left(), self.policy.timeout.attempt
         if left is None and attempt is None:
@@ -612,7 +619,7 @@ class Action:
                     self._append_end(scope, conclusion, (None, ""))
                 await self.runtime.barrier()
             elif self._completion is not None and isinstance(outcome, Value):
-                self.runtime.undos.append(Registered(scope, self._completion.order(outcome.value), self.context))
+                self.runtime.undos[Registered(scope, self._completion.order(outcome.value), self.context)] = None
         finally:
             await self._discard(scope)
         return outcome, conclusion
@@ -720,9 +727,12 @@ class Action:
             self._scope.leave()
 
     def abandon(self, status: Status) -> None:
-        """Record the end of an action that can't be stopped: what it still does counts for nothing."""
+        """Record the end of an action that can't be stopped: what it still does counts for nothing. Of a lost run nothing is recorded."""
         self._given_up, scope = True, self._scope
-        if scope is None or self._concluded or self.runtime.lost is not None:
+        if scope is None or self._concluded:
+            return
+        if self.runtime.lost is not None:
+            scope.abandon()
             return
         scope.leave()
         if scope.besides is not None:

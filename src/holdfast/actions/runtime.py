@@ -6,6 +6,7 @@ import asyncio
 import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
+from weakref import WeakKeyDictionary
 
 from holdfast.actions.inbox import Inbox
 from holdfast.blobs import Blobs
@@ -34,12 +35,15 @@ class StopRequest(Frozen):
     cause: BaseException | None = None
 
 
-class Registered(Frozen):
-    """An undo of a run that keeps nothing: by which attempt it was registered, and the call."""
+class Registered:
+    """An undo of a run that keeps nothing: by which attempt it was registered, and the call. Each is itself, whatever it is called with."""
 
-    attempt: Any
-    order: Order
-    context: Context
+    __slots__ = ("attempt", "context", "order")
+
+    def __init__(self, attempt: Any, order: Order, context: Context) -> None:
+        self.attempt = attempt
+        self.order = order
+        self.context = context
 
 
 class Stray(Protocol):
@@ -88,11 +92,11 @@ Ask: TypeAlias = Callable[[Any, Order, Context, object], Coroutine[Any, Any, Any
 """How a body asks for an action: scope, order, context node, and the coroutine that is being awaited. It stands above the runtime."""
 
 
-RollBack: TypeAlias = Callable[[Any, ActionID, str, object, BaseException | None], Coroutine[Any, Any, BaseException]]
+RollBack: TypeAlias = Callable[[Any, ActionID, str, Any, BaseException | None], Coroutine[Any, Any, BaseException]]
 """How an action is undone: runtime, its id, its task's name, its attempt, how it failed. It stands above the runtime, too."""
 
 
-_strays: dict[str, list[Stray]] = {}
+_strays: WeakKeyDictionary[Stray, str] = WeakKeyDictionary()  # a body that may still act holds its attempt
 
 
 class Runtime:
@@ -141,7 +145,7 @@ class Runtime:
         self.tell: Callable[[Event], None] | None = None
         self.on_request: Callable[[StopRequest], None] | None = None
         self.live: dict[str, Underway] = {}
-        self.undos: list[Registered] = []
+        self.undos: dict[Registered, None] = {}
         self.owners: Mapping[int, Header] = {}
         self._definitions: dict[str, Definition] = {}
         self._limits: dict[str, Limit] = {}
@@ -226,15 +230,11 @@ class Runtime:
     @property
     def strays(self) -> Sequence[Stray]:
         """Abandoned attempts of the run whose bodies may still act in this process, also those of an ownership that has ended."""
-        return [stray for stray in _strays.get(self.run_id, ()) if not stray.is_over]
+        return [stray for stray, run_id in list(_strays.items()) if run_id == self.run_id and not stray.is_over]
 
     def note_stray(self, attempt: Stray) -> None:
         """Remember an abandoned attempt for as long as its body may act."""
-        for run_id in list(_strays):
-            _strays[run_id] = [stray for stray in _strays[run_id] if not stray.is_over]
-            if not _strays[run_id]:
-                del _strays[run_id]
-        _strays.setdefault(self.run_id, []).append(attempt)
+        _strays[attempt] = self.run_id
 
     def define(self, definition: Definition) -> None:
         """Meet a task. Raises: DuplicateTask."""

@@ -7,11 +7,11 @@ checks, which any thread of the body may make.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from holdfast.actions.bars import Bars, Lead
@@ -29,7 +29,7 @@ from holdfast.checkpoints import Checkpoint, Generation
 from holdfast.clocks import clock
 from holdfast.contexts import Budget, Context, TaskContext
 from holdfast.costs import Holding, report
-from holdfast.errors import ActionEnded, AttemptAbandoned, BudgetWarning, FigureBroken, HoldfastError, InvalidOption, NotDurable
+from holdfast.errors import ActionEnded, AttemptAbandoned, BudgetWarning, FigureBroken, HoldfastError, InvalidOption, NotDurable, RunStopped
 from holdfast.events import CheckpointSaved, Described, Event, Messaged, MessagesCleared, Progressed, Warned
 from holdfast.figures import display_path, render, with_suffix
 from holdfast.folders.protocol import Folder
@@ -93,10 +93,10 @@ class Scope:
     """The near side of one attempt. Ten thousand may be alive: what only some need is made when it is needed."""
 
     __slots__ = (
-        "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "bars", "besides", "budgets", "capsule",
-        "children", "doubted_at", "drawn", "ended", "exits", "holding", "identified", "is_leaving", "is_over", "keys", "loaded", "loop",
-        "number", "order", "parent", "present_try", "received", "replayed", "reported", "runtime", "said", "saves", "shares", "slot",
-        "spoke", "undelivered", "undoubted", "unrecorded", "unstarted", "was_refused",
+        "__weakref__", "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "bars", "besides", "budgets",
+        "capsule", "children", "doubted_at", "drawn", "ended", "exits", "holding", "identified", "is_leaving", "is_over", "keys", "loaded",
+        "loop", "number", "order", "parent", "present_try", "received", "replayed", "reported", "runtime", "said", "saves", "shares",
+        "slot", "spoke", "undelivered", "undoubted", "unrecorded", "unstarted", "was_refused",
     )  # fmt: skip
 
     abandoned: bool
@@ -260,22 +260,27 @@ class Scope:
         try:
             rendered = render(figure)
         except Exception as error:
-            self._warn_from_anywhere(FigureBroken, broken_text(self.task_name, path, error))
+            with suppress(FigureBroken):  # not even where warnings are errors
+                self._warn_from_anywhere(FigureBroken, broken_text(self.task_name, path, error))
             return
         self.check("ctx().figure")  # drawing takes its time
         if self.runtime.durable:
             full = with_suffix(shown, rendered)
-            self._on_loop(lambda: self._drawn().put(full, rendered))
+            with _SAYING:
+                drawn = self.drawn = self.drawn if self.drawn is not None else self._first_drawn()
+            drawn.give(full, rendered)
+            self._on_loop(lambda: self._take(drawn))
         else:
             self._warn_once_that_nothing_is_kept("drew a figure outside a run: it goes with this process")
 
-    def _drawn(self) -> Drawn:
-        if self.drawn is None:
-            assert self.capsule is not None
-            self.drawn = Drawn(self.runtime, self.identify().name, self.task_name, self.capsule.fencing_token)
-            if self.ended or self.abandoned:
-                self.drawn.give_up()
-        return self.drawn
+    def _first_drawn(self) -> Drawn:
+        assert self.capsule is not None
+        return Drawn(self.runtime, self.identify().name, self.task_name, self.capsule.fencing_token)
+
+    def _take(self, drawn: Drawn) -> None:
+        if self.ended or self.abandoned:  # while a thread gave it
+            drawn.give_up()
+        drawn.take()
 
     def _warn_from_anywhere(self, category: type[Warning], text: str) -> None:
         if running_loop() is self.loop:
@@ -286,8 +291,9 @@ class Scope:
         warnings.warn(text, category, stacklevel=4)
 
     def _append_late(self, event: Event) -> None:
-        if not self.ended and self.runtime.lost is None:
-            self.runtime.append(event)
+        if self.runtime.lost is None:
+            with suppress(RunStopped):  # the journal is closed: the run ended without waiting for that thread
+                self.runtime.append(event)
 
     def _on_loop(self, work: Callable[[], None]) -> None:
         """Have it done on the run's loop, in its turn: before whatever this thread does next is heard of there."""
@@ -332,7 +338,7 @@ class Scope:
         while self.unrecorded:
             event = self.unrecorded.popleft()
             if self.runtime.lost is None:
-                with contextlib.suppress(HoldfastError):  # the run has ended, and with it its journal: a stray thread is late
+                with suppress(HoldfastError):  # the run has ended, and with it its journal: a stray thread is late
                     self.runtime.append(event)
 
     def recorded(self, what: str, fn: Callable[[], Any], *, in_thread: bool) -> Coroutine[Any, Any, Any]:

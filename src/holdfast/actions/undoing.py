@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from holdfast.actions.decisions import asked
+from holdfast.actions.asking import rolled_back_error
+from holdfast.actions.decisions import Undone, asked
 from holdfast.actions.performing import Action
 from holdfast.actions.places import Place
 from holdfast.actions.runtime import Registered, Runtime
@@ -35,7 +36,7 @@ class UndoAction(Action):
     is_undo = True
 
 
-async def roll_back(runtime: Runtime, top: ActionID, task: str, attempt: object, error: BaseException | None) -> BaseException:
+async def roll_back(runtime: Runtime, top: ActionID, task: str, attempt: Scope | None, error: BaseException | None) -> BaseException:
     """Undo what was done below an action, whose rollback has begun, and record how that ended.
 
     Args:
@@ -49,6 +50,7 @@ async def roll_back(runtime: Runtime, top: ActionID, task: str, attempt: object,
         What whoever asks for it gets: `error`, with a note of what became of its effects; without one, RunRolledBack or RollbackIncomplete.
     """
     if runtime.state is None:
+        assert attempt is not None
         remains = await _undo_unrecorded(runtime, attempt)
     else:
         remains = await _undo_recorded(runtime, top)
@@ -63,13 +65,14 @@ async def roll_back(runtime: Runtime, top: ActionID, task: str, attempt: object,
 def rolling_back(state: Fold, root: str, task: str, version: str | None, now: float) -> Iterator[Event]:
     """What makes a run without an owner begin to be undone; nothing, where it was begun already."""
     record = state.actions.get(root)
+    if record is not None and record.status is Status.ROLLING_BACK:
+        return  # what is unfinished now is an undo's, and goes on where it was
     if record is None:  # its process ended before the root was on record
         yield ActionAsked(action=root, at=now, task=task, version=version)
         yield ActionEnded(action=root, at=now, then=Status.CANCELLED)
     for unfinished in reversed(list(state.unfinished())):
         yield ActionEnded(action=unfinished.name, at=now, then=Status.CANCELLED)
-    if record is None or record.status is not Status.ROLLING_BACK:
-        yield ActionEnded(action=root, at=now, then=Status.ROLLING_BACK)
+    yield ActionEnded(action=root, at=now, then=Status.ROLLING_BACK)
 
 
 def _given(run_name: str, task: str, error: BaseException | None, remains: tuple[str, ...]) -> BaseException:
@@ -89,9 +92,10 @@ async def _undo_recorded(runtime: Runtime, top: ActionID) -> tuple[str, ...]:
         f"attempt {number} of {runtime.state.actions[name].task} ({name}), which could not be stopped, and may still act {where}"
         for (name, number), where in acting.items()
     ]
-    for undo in runtime.state.undos_below(top.name):
+    state = runtime.state
+    for undo in state.undos_below(top.name):
         what = f"{undo.task}, which undoes {runtime.state.actions[undo.action].task} ({undo.action})"
-        if (undo.action, undo.attempt) in acting:
+        if any((undo.action, attempt) in acting for attempt in undo.attempts):
             remains.append(f"{what}: not run, since what it undoes may still act")
             continue
         try:
@@ -100,6 +104,9 @@ async def _undo_recorded(runtime: Runtime, top: ActionID) -> tuple[str, ...]:
             if runtime.lost is not None:
                 raise
             remains.append(f"{what}: {type(error).__name__}: {error}")
+    for name in state.cut_short_below(top.name):  # what was cut short in a rollback of its own ends with this one
+        if not state.undos_below(name) and not any(map(state.subtree(name), (acts for acts, _ in acting))):
+            runtime.append(ActionEnded(action=name, at=clock().now(), then=Status.ROLLED_BACK))
     return tuple(remains)
 
 
@@ -113,16 +120,17 @@ async def _run(runtime: Runtime, top: ActionID, undo: Undo) -> None:
     parent = Scope(runtime, top, order, 0, 0, UNSAVED, None)
     context = Context(custom_context=dict(undo.context), budgets=(*runtime.budgets, AT_ANY_COST))
     place = Place(undo.name, undo.name, 0, 0, "", "")
-    await UndoAction(
-        runtime, parent, order, context, order.definition.result_codec(), place, record, asked(record, None, policy)
-    ).begin(None)  # fmt: skip
+    decision = asked(record, None, policy)
+    if isinstance(decision, Undone) and record is not None:  # it undoes itself when it fails, and did
+        raise rolled_back_error(runtime.run_name, record)
+    await UndoAction(runtime, parent, order, context, order.definition.result_codec(), place, record, decision).begin(None)
 
 
-async def _undo_unrecorded(runtime: Runtime, attempt: object) -> tuple[str, ...]:
+async def _undo_unrecorded(runtime: Runtime, attempt: Scope) -> tuple[str, ...]:
     """The same where nothing is kept: each undo is a call of its own."""
     remains = [f"an attempt of {stray.task_name}, which could not be stopped, and may still act" for stray in runtime.strays]
     for undo in reversed([undo for undo in runtime.undos if _descends(undo, attempt)]):
-        runtime.undos.remove(undo)
+        del runtime.undos[undo]
         scope = Scope(runtime, None, undo.order, 0, 0, UNSAVED, None)
         try:
             await runtime.ask(scope, undo.order, undo.context.replace(budgets=(*undo.context.budgets, AT_ANY_COST)), None)
@@ -131,9 +139,10 @@ async def _undo_unrecorded(runtime: Runtime, attempt: object) -> tuple[str, ...]
     return tuple(remains)
 
 
-def _descends(undo: Registered, attempt: object) -> bool:
+def _descends(undo: Registered, attempt: Scope) -> bool:
+    """Whether an undo was registered below the action of an attempt, in whichever of its attempts: they have their order in common."""
     found: Scope | None = undo.attempt
-    while found is not None and found is not attempt:
+    while found is not None and found.order is not attempt.order:
         found = found.parent
     return found is not None
 

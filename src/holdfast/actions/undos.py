@@ -18,10 +18,10 @@ from holdfast.blobs import Naming
 from holdfast.clocks import clock
 from holdfast.codec import Codec, Encoded, codec_for, parts_of, to_json
 from holdfast.contexts import Context
-from holdfast.errors import UndoMissing, UnstableInput
+from holdfast.errors import InvalidTask, UndoMissing, UnstableInput
 from holdfast.events import UndoRegistered
-from holdfast.identity import action_name, digest_inputs, module_name
-from holdfast.orders import ActionID, Definition, Order, find_definition
+from holdfast.identity import action_name, digest_inputs, free_variables
+from holdfast.orders import ActionID, Definition, Order, find_definition, is_found
 from holdfast.rounds import Rounds
 from holdfast.states import Undo
 
@@ -44,15 +44,18 @@ class Registrant(Protocol):
 async def register(attempt: Registrant, order: Order, context: Context) -> None:
     """Make durable that a rollback runs this order.
 
-    The same call at the same place in the body is the same undo, whichever attempt registers it, as with the built-ins of `ctx()`.
+    The same call at the same place in the body is the same undo, whichever attempt registers it, as with the built-ins of `ctx()`: until
+    it was run. What is done after that has an undo of its own.
 
-    Raises: TypeError, UnrecordableResult, DuplicateTask.
+    Raises: TypeError, UnrecordableResult, DuplicateTask, InvalidTask.
     """
     definition, runtime = order.definition, attempt.runtime
     named = definition.signature.bind(order.args, order.kwargs)
     definition.result_codec()
-    if not runtime.durable:
-        runtime.undos.append(Registered(attempt, order, context))
+    if runtime.durable:
+        check_findable(definition)
+    else:
+        runtime.undos[Registered(attempt, order, context)] = None
         return
     action = attempt.identify().name
     runtime.meet(definition, action)
@@ -62,10 +65,24 @@ async def register(attempt: Registrant, order: Order, context: Context) -> None:
     number = attempt.rounds.next(first)
     name = first if number == 0 else action_name(action, definition.policy.name, inputs, context.group, (), number)
     assert runtime.blobs is not None
+    assert runtime.state is not None
+    while (known := runtime.state.undos.get(name)) is not None and runtime.state.is_done(known):
+        name = action_name(name, definition.policy.name, inputs, context.group, (), 0)
     with runtime.blobs.naming() as naming:
         value = await keep(naming, encoded)
         runtime.append(_registered(definition, action, attempt.number, name, value, context.custom_context, when_completed=False))
         await runtime.barrier()
+
+
+def check_findable(definition: Definition) -> None:
+    """Raises: InvalidTask, where the call that a rollback makes would not be the one that was registered."""
+    name = definition.policy.name
+    if definition.bound_cells:
+        closes = ", ".join(free_variables(definition.fn))
+        raise InvalidTask(what=f"the undo {name}", reason=f"it closes over {closes}, which is on no record; pass it as an argument")
+    if not is_found(definition):
+        reason = "its options are on no record; give them to @task, or make it a task of its own at the top of its module, with name="
+        raise InvalidTask(what=f"the undo {name}, as with_options changed it,", reason=reason)
 
 
 class Completion:
@@ -186,7 +203,7 @@ def _registered(
         attempt=attempt,
         name=name,
         task=definition.policy.name,
-        function=f"{module_name(definition.home[0])}:{definition.home[1]}",
+        function=definition.function,
         value=value[0],
         blob=value[1],
         context=dict(context),

@@ -144,7 +144,6 @@ class Run:
     async def send(self, topic: str, value: object) -> None:
         """Send a value to this run. Raises: as `topics.send`."""
         await send(self.folder, topic, value)
-        self.runtime.inbox.nudge(topic)
 
     def announce(self, store: str, *, is_new: bool, recorded: int) -> None:
         """Tell observers, before all else, which run this is."""
@@ -336,7 +335,7 @@ class Run:
             self._main.cancel()
             if self._patience is not None:
                 self._patience.cancel()
-            self._patience = self.runtime.loop.call_later(self.runtime.grace, self._end)
+            self._patience = self.runtime.loop.call_later(self.runtime.grace, self._give_up)
 
     async def _watch_inbox(self) -> None:
         """Look now and then whether another owner took over, and for what others asked of this one."""

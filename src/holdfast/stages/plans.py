@@ -164,7 +164,7 @@ def stage(fn: Any = None, /, *, undo: Any = None, **options: Any) -> Any:
 def _make(undo: Any, options: TaskOptions, source: Any) -> Stage[Any]:
     if inspect.isclass(source):
         return _of_class(source, undo, options)
-    if not inspect.iscoroutinefunction(source) or isinstance(source, Task):
+    if not inspect.iscoroutinefunction(source) or isinstance(source, Task) or not _takes(source, "state", "earlier"):
         raise InvalidTask(
             what=repr(source), reason="as a stage; it takes an `async def` function of (state, earlier), which may call tasks"
         )
@@ -181,15 +181,26 @@ def _of_class(source: type[Any], undo: Any, options: TaskOptions) -> Stage[Any]:
         made.options = cast("TaskOptions", {**made.options, **options})
         made.name = made.options.get("name", made.name)
         return made
-    if not inspect.iscoroutinefunction(getattr(made, "execute", None)):
+    execute = getattr(made, "execute", None)
+    if not inspect.iscoroutinefunction(execute) or not _takes(execute, "state", "earlier"):
         raise InvalidTask(what=source.__qualname__, reason="as a stage; it needs an `async def execute(self, state, earlier)`")
-    return Written(made.execute, _checked_undo(undo if undo is not None else getattr(made, "rollback", None)), options, source)
+    return Written(execute, _checked_undo(undo if undo is not None else getattr(made, "rollback", None)), options, source)
 
 
 def _checked_undo(undo: Any) -> Any:
-    if undo is not None and not inspect.iscoroutinefunction(undo):
+    function = undo.definition.fn if isinstance(undo, Task) else undo
+    if undo is not None and not (inspect.iscoroutinefunction(undo) and _takes(function, "state")):
         raise InvalidTask(what=repr(undo), reason="as the undo of a stage; it takes an `async def undo(state)`, or a task of that form")
     return undo
+
+
+def _takes(function: Callable[..., Any], *arguments: str) -> bool:
+    """Whether it can be called with so many. One that can't would be found out when the stages before it have done their work."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def parallel(*stages: Stage[StateT]) -> Stage[StateT]:
