@@ -27,7 +27,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "holdfast"
 _FLOORS = """
     frozen errors status identity rounds sightings retries retention progress costs
     clocks limits bridge deferred summaries messages
-    codec events telling states leaves figures
+    codec events telling states leaves mementos tallies figures
     folders.protocol folders.names folders.threads folders.patience folders.abreast folders.secrets folders.troubles folders.addresses
     folders.storage_options folders.disk folders.memory folders.local folders.objects folders.ciphers folders.encrypted folders.fencing
     folders.s3 folders.gcs folders.azure folders.anywhere folders.obstore folders.opening folders

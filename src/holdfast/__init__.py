@@ -27,6 +27,7 @@ from holdfast.status import (
     Status,
 )
 from holdfast.stores import Store
+from holdfast.tallies import Stats
 from holdfast.tasks import AsyncTask, Call, SyncTask, Task, TaskOptions, task
 from holdfast.telling import Observer, Told
 from holdfast.tracking import track
@@ -75,6 +76,7 @@ __all__ = [
     "StageState",
     "StageStateHistoryEntry",
     "StageStatus",
+    "Stats",
     "Status",
     "Store",
     "SyncTask",

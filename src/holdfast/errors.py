@@ -34,6 +34,7 @@ pickles, and says what to do. Each derives also from the builtin that people alr
     ├── ValueNotKept                       a value that would not come back as it was
     │   ├── UnrecordableResult             (TypeError)
     │   ├── ResultIncompatible             (ValueError) recorded, and no longer valid for this code
+    │   ├── StateDamaged, StateTooNew      (ValueError) text that is no RunState, or that of a newer version
     │   └── LargeState                     (LookupError) a stage's state lies in a blob, which a reader did not read
     ├── Misuse                             the calling code has to change
     │   ├── InvalidTask, InvalidCall       (TypeError)
@@ -388,6 +389,21 @@ class ResultIncompatible(ValueNotKept, ValueError):
     task: str
     expected: str
     reason: str
+
+
+class StateDamaged(ValueNotKept, ValueError):
+    """Text that is no state of a run, or no whole one."""
+
+    template = "this is not what RunState.to_json wrote ({reason}); read the run again, with Store.state"
+    reason: str
+
+
+class StateTooNew(ValueNotKept, ValueError):
+    """A state of a run that a newer major version wrote."""
+
+    template = "the state is of format {found}, which is newer than {known}, which this Holdfast reads; update holdfast"
+    found: str
+    known: str
 
 
 class LargeState(ValueNotKept, LookupError):

@@ -183,6 +183,15 @@ class Warned(Event, kw_only=True):
     text: str
 
 
+class RowsCounted(Event, kw_only=True):
+    """An action begins to call `task` with rows: so many, as far as that is known beforehand. `place` as in `RowsSeen`."""
+
+    kind: ClassVar[str] = "rows_counted"
+    place: str
+    task: str
+    total: int | None = None
+
+
 class RowsSeen(Event, kw_only=True):
     """Rows of a `map` that the action asked for, from the place `first` on: `prints` has six characters of each action's name.
 
@@ -313,6 +322,7 @@ _RECORDED: tuple[type[Event], ...] = (
     Progressed,
     Messaged,
     MessagesCleared,
+    RowsCounted,
     UndoRegistered,
     WaitBegun,
     Described,
@@ -366,6 +376,11 @@ _RESTORE: dict[str, Any] = {
     "Mapping[str, tuple[float, float | None, float, float]]": lambda bars: {name: tuple(bar) for name, bar in bars.items()},
 }
 _BY_KIND = {cls.kind: _Shape(cls) for cls in _RECORDED}
+
+
+def event_tree(event: Event) -> dict[str, Any]:
+    """The event as a JSON object: what `decode_event` reads."""
+    return _BY_KIND[event.kind].tree(event)
 
 
 def encode_event(event: Event) -> bytes:

@@ -25,6 +25,7 @@ from holdfast.events import (
     Messaged,
     MessagesCleared,
     Progressed,
+    RowsCounted,
     RowsSeen,
     Spent,
     TaskSeen,
@@ -110,13 +111,16 @@ class Undo:
 class Notes:
     """What is known about few actions only."""
 
-    __slots__ = ("awaiting", "figures", "is_undone", "messages", "remains", "schemas", "summary", "topic", "undone_below", "undos", "until")
+    __slots__ = (
+        "awaiting", "figures", "is_undone", "messages", "remains", "rows", "schemas", "summary", "topic", "undone_below", "undos", "until",
+    )  # fmt: skip
 
     awaiting: int
     figures: tuple[FigureSaved, ...]
     is_undone: bool
     messages: tuple[Messaged, ...]
     remains: tuple[str, ...]
+    rows: tuple[tuple[str, str, int | None], ...]
     schemas: tuple[str, ...]
     summary: str
     topic: str
@@ -129,6 +133,7 @@ class Notes:
         self.is_undone = False  # a rollback of this very action has begun
         self.messages = ()  # the newest, of all attempts
         self.remains = ()
+        self.rows = ()  # by map: its place, its task, and how many rows there are, as far as that is known
         self.schemas = ()
         self.summary = ""
         self.topic = ""
@@ -343,6 +348,7 @@ class Fold:
             FigureSaved: self._figure_saved,
             RowsSeen: self._rows_seen,
             Spent: self._spent,
+            RowsCounted: self._rows_counted,
         }
 
     @classmethod
@@ -554,6 +560,14 @@ class Fold:
 
     def _rows_seen(self, event: RowsSeen) -> None:
         self.rows.setdefault(event.action, {}).setdefault(event.place, Sighting()).see(event.first, event.prints, event.total)
+        if event.total is not None and (record := self._known(event.action)) is not None and record.notes is not None:
+            notes = record.notes
+            notes.rows = tuple((*known[:2], event.total) if known[0] == event.place else known for known in notes.rows)
+
+    def _rows_counted(self, event: RowsCounted) -> None:
+        if (record := self._known(event.action)) is not None:
+            others = (known for known in record.noted().rows if known[0] != event.place)
+            record.noted().rows = (*others, (event.place, event.task, event.total))
 
     def _spent(self, event: Spent) -> None:
         """Whatever becomes of the attempt, also where it has ended: what was spent was spent."""
@@ -634,6 +648,10 @@ class Fold:
 
     def _warned(self, event: Warned) -> None:
         self.warnings.append(event)
+
+    def restore(self, record: Record) -> None:
+        """Put an action in whose record was kept elsewhere."""
+        self._whole[record.name] = record
 
     def children_of(self, name: str) -> Iterator[Record]:
         """The recorded calls of an action, in the order in which they were asked."""

@@ -146,7 +146,7 @@ class Store:
         incarnation, asked = await self._find(run_name)
         read = await read_journal(incarnation)
         fold = Fold.of(read.events())
-        return state_of(fold, asked.run_name, asked.task, asked.created, await owner_of(incarnation, read.newest))
+        return state_of(fold, asked.run_name, asked.task, asked.created, await owner_of(incarnation, read.newest), asked.context)
 
     async def result(self, run_name: str, *, action: str | None = None) -> TaskResult[Any]:
         """What came of a run, whatever its status: of its root, or of another action.

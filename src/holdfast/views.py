@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final, Self, get_args
 
 from holdfast.checkpoints import Generation
 from holdfast.clocks import instant
-from holdfast.codec import codec_for, decode_error, parts_of
+from holdfast.codec import codec_for, decode_error, from_json, parts_of, to_json
 from holdfast.costs import NOTHING, Cost, Costs
-from holdfast.errors import InvalidCall, ResultIncompatible
+from holdfast.errors import InvalidCall, ResultIncompatible, StateDamaged, StateTooNew
 from holdfast.events import CheckpointSaved, FigureSaved
 from holdfast.frozen import Frozen
+from holdfast.mementos import FORMAT, read_fold, write_fold
 from holdfast.messages import Message
 from holdfast.orders import ActionID
 from holdfast.progress import Bar
 from holdfast.runs.presence import Owner
 from holdfast.states import Attempt, Fold, Record, message_of
 from holdfast.status import Status, shown_status
+from holdfast.tallies import Stats, tally
+
+OWNERS: Final = frozenset(get_args(Owner))
 
 
 class LargeValue(Frozen):
@@ -184,6 +188,7 @@ class RunState(RunSummary):
         costs: What it cost, by task and model, with sums `by_task`, `by_model` and `total`.
         saved: What was not paid again: for each time that a COMPLETED action was answered from record, what it and all below it had cost
             by then. Counted when the attempt that asked ends; what an attempt reused that went down with its process is not on record.
+        custom_context: What the run was begun with; with `traceparent`, `tracestate` and `baggage`, where they were given.
     """
 
     actions: Mapping[str, ActionState]
@@ -191,6 +196,7 @@ class RunState(RunSummary):
     orphaned: tuple[str, ...]
     owner: Owner
     warnings: tuple[str, ...]
+    custom_context: Mapping[str, str]
     costs: Costs
     saved: Decimal
 
@@ -203,6 +209,56 @@ class RunState(RunSummary):
     def tokens(self) -> int:
         """The same, in tokens."""
         return self.costs.total.tokens
+
+    @property
+    def stats(self) -> Stats:
+        """How far it has come: the rows of its `map`s and `records`; where it has none, its actions. Counted anew each time."""
+        return tally(fold_of(self))
+
+    def to_json(self) -> bytes:
+        """The whole state as text, for a database, a cache or another machine: `from_json` makes an equal one of it.
+
+        Everything is in it that the state shows, with recorded errors and values in the form in which they are on record. A run itself is
+        continued from its store, never from this.
+
+        Raises: InvalidCall, of a state that was not read from a store.
+        """
+        head = {
+            "holdfast": FORMAT,
+            "run_name": self.run_name,
+            "task_name": self.task_name,
+            "started_at": self.started_at.timestamp(),
+            "owner": self.owner,
+            "custom_context": dict(self.custom_context),
+        }
+        return to_json({**head, "fold": write_fold(fold_of(self))})
+
+    @classmethod
+    def from_json(cls, data: bytes | bytearray | str) -> Self:
+        """The state that `to_json` wrote, here or elsewhere, in this version of Holdfast or an older one, or a newer minor one.
+
+        An error whose type is not found here comes back as `RemoteFailure`, as from a store.
+
+        Raises:
+            StateDamaged: It is not that, or not all of it.
+            StateTooNew: A newer major version wrote it.
+        """
+        try:
+            tree = from_json(data)
+            found = str(tree["holdfast"])
+            if int(found.partition(".")[0]) > int(FORMAT.partition(".")[0]):
+                raise StateTooNew(found=found, known=FORMAT)
+            if tree["owner"] not in OWNERS:
+                raise ValueError(f"owner is {tree['owner']!r:.20}")
+            context = {str(key): str(value) for key, value in tree["custom_context"].items()}
+            state = state_of(
+                read_fold(tree["fold"]), str(tree["run_name"]), str(tree["task_name"]), float(tree["started_at"]), tree["owner"], context
+            )
+        except StateTooNew:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+            raise StateDamaged(reason=f"{type(error).__name__}: {error}") from error
+        return cls(**{field.name: getattr(state, field.name) for field in cls.__fields__})
 
     @property
     def result(self) -> Any:
@@ -227,7 +283,7 @@ def summary_of(fold: Fold, run_name: str, task: str, created: float, owner: Owne
     return RunSummary(run_name, task, status, instant(created), ended_at)
 
 
-def state_of(fold: Fold, run_name: str, task: str, created: float, owner: Owner) -> RunState:
+def state_of(fold: Fold, run_name: str, task: str, created: float, owner: Owner, context: Mapping[str, str]) -> RunState:
     status, ended_at = _shown(fold, owner)
     actions = Actions(fold, run_name)
     return RunState(
@@ -243,6 +299,7 @@ def state_of(fold: Fold, run_name: str, task: str, created: float, owner: Owner)
         warnings=tuple(warned.text for warned in fold.warnings),
         costs=fold.costs(),
         saved=fold.saved,
+        custom_context=context,
     )
 
 

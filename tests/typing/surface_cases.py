@@ -22,6 +22,8 @@ from holdfast import (
     MessageType,
     Retry,
     RunHandle,
+    RunState,
+    Stats,
     Status,
     Store,
     TaskContext,
@@ -248,3 +250,16 @@ async def figures_and_hooks(store: Store, context: TaskContext) -> None:
     context.on_exit(store.aclose)
     context.on_exit(store.aclose, 1)  # type: ignore[call-arg]
     context.on_exit("no function")  # type: ignore[arg-type]
+
+
+def as_text(state: RunState) -> None:
+    assert_type(state.to_json(), bytes)
+    assert_type(RunState.from_json(b""), RunState)
+    assert_type(state.stats, Stats)
+    assert_type(state.stats.total, int)
+    assert_type(state.stats.percent, float)
+    assert_type(state.stats.remaining_seconds, float | None)
+    assert_type(state.custom_context, Mapping[str, str])
+    for action in state.actions.values():
+        assert_type(action.messages, tuple[Message, ...])
+        assert_type(action.progress, Mapping[str, Bar])

@@ -7,7 +7,7 @@ from typing import Final
 from holdfast.actions.scopes import Scope
 from holdfast.clocks import clock
 from holdfast.errors import RowsChanged
-from holdfast.events import RowsSeen
+from holdfast.events import RowsCounted, RowsSeen
 from holdfast.fanout.outcomes import counted, places, spans_of
 from holdfast.sightings import WIDTH, Changes, changes
 
@@ -19,12 +19,12 @@ FIRST_BLOCKS: Final = (8, 64, 512)
 class Watch:
     """The rows of one `map` or `records` in a durable attempt: noted in blocks, and compared with what an earlier attempt had.
 
-    A `map` is known by its task, its group, the saves before it, and how many such came before.
+    How many rows there will be, where that is known, goes on record at once. A `map` is known by its task, its group, the saves before it, and how many such came before.
     """
 
     __slots__ = ("_action", "_before", "_before_total", "_block", "_now", "_place", "_scope", "_seen", "_task")
 
-    def __init__(self, scope: Scope, task: str, group: tuple[str, ...]) -> None:
+    def __init__(self, scope: Scope, task: str, group: tuple[str, ...], total: int | None) -> None:
         assert scope.runtime.state is not None
         among = f"{task} {'/'.join(group)} {scope.rounds.ordinal}".replace("  ", " ")
         self._scope = scope
@@ -37,6 +37,7 @@ class Watch:
         self._now = bytearray()  # only where there is something to compare it with
         self._block: list[str] = []
         self._seen = 0
+        scope.runtime.append(RowsCounted(action=self._action, at=clock().now(), place=self._place, task=task, total=total))
 
     def see(self, name: str) -> None:
         """The next row is at the place of this name."""

@@ -285,7 +285,7 @@ class Rows(Generic[T, R]):
         except Doubted as doubted:
             raise _Refused(scope, order, doubted) from None
         if self._watch is None:
-            self._watch = Watch(scope, order.definition.policy.name, call.context.group)
+            self._watch = Watch(scope, order.definition.policy.name, call.context.group, self._source.total)
         self._watch.see(place.bare or place.first)  # a change of context is told of by itself
         found = answer_now(scope, order, place, call.context)
         if found is not None:

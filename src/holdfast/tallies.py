@@ -1,0 +1,102 @@
+"""How far a run has come, in numbers: its rows, or where it has none, its actions.
+
+Rows are the calls of `map` and `records`. A row counts as *processed* once it is at its end, however that came out: it COMPLETED, it failed
+and was passed over (*skipped*), or it failed and ended its `map` (*failed*). So a run of which all rows are done shows 100 %, also where
+some were skipped; who was skipped is another number. A row that was cancelled, stopped, crashed or undone is not processed.
+
+Where a run has no rows, every action counts, the root too, but for what `ctx()` records and what undoes: then 100 % means that all is done
+that was asked for. How much a body will still ask for nobody knows, so that such a percentage may go back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from holdfast.frozen import Frozen
+from holdfast.states import Fold, Record
+from holdfast.status import Status
+
+BUILTIN: Final = "holdfast:"
+"""Begins the names of tasks that are Holdfast's own."""
+
+_FAILED: Final = frozenset({Status.FAILED, Status.TIMED_OUT})
+
+
+class Stats(Frozen):
+    """How far a run has come.
+
+    Attributes:
+        total: Rows in all: as many as were asked for, or as the items are, where they have a length.
+        processed: Rows at their end: COMPLETED, failed or skipped.
+        failed: Of these, rows whose failure ended what asked for them.
+        skipped: Of these, rows that failed and were passed over.
+        percent: Of `processed` in `total`: from 0.0, where nothing is done, to 100.0, which means all done.
+        rows_per_second: Processed, over `elapsed_seconds`. 0.0 as long as nothing can be said.
+        elapsed_seconds: For how long the run was worked on, without what lies between a crash or stop and the next process.
+        remaining_seconds: Until all is processed, at that rate. 0.0 when it is; None when nothing can be said.
+    """
+
+    total: int
+    processed: int
+    failed: int
+    skipped: int
+    percent: float
+    rows_per_second: float
+    elapsed_seconds: float
+    remaining_seconds: float | None
+
+
+def stats_of(total: int, completed: int, failed: int, skipped: int, elapsed_seconds: float, *, is_over: bool) -> Stats:
+    """The statistics of so many rows. Pure.
+
+    Args:
+        total: Rows known of. Where more are at their end, these are all.
+        completed: Rows that COMPLETED.
+        failed: Rows whose failure ended what asked for them.
+        skipped: Rows that failed and were passed over.
+        elapsed_seconds: For how long the run was worked on.
+        is_over: Whether the run COMPLETED: then nothing is left to do, also where there never was anything.
+    """
+    processed = completed + failed + skipped
+    total = max(total, processed)
+    left = total - processed
+    rate = processed / elapsed_seconds if elapsed_seconds > 0 else 0.0
+    is_done = not left and (processed > 0 or is_over)
+    return Stats(
+        total=total,
+        processed=processed,
+        failed=failed,
+        skipped=skipped,
+        percent=100.0 if is_done else 100.0 * processed / total if total else 0.0,
+        rows_per_second=rate,
+        elapsed_seconds=max(elapsed_seconds, 0.0),
+        remaining_seconds=0.0 if is_done else left / rate if rate > 0 else None,
+    )
+
+
+def tally(fold: Fold) -> Stats:
+    """The statistics of a run, as it stands on record."""
+    root = fold.actions.get(fold.root)
+    is_over = root is not None and root.status is Status.COMPLETED
+    completed = failed = skipped = total = 0
+    for counted, members in _families(fold):
+        found = 0
+        for record in members:
+            found += 1
+            completed += record.status is Status.COMPLETED
+            skipped += record.status in _FAILED and record.skips
+            failed += record.status in _FAILED and not record.skips
+        total += max(found, counted)
+    return stats_of(total, completed, failed, skipped, fold.worked.seconds, is_over=is_over)
+
+
+def _families(fold: Fold) -> Iterator[tuple[int, Iterable[Record]]]:
+    """Rows that an action asks for of one task, with how many there are in all, as far as that is known."""
+    asking = [(record.name, record.notes.rows) for record in fold.actions.values() if record.notes is not None and record.notes.rows]
+    if not asking:
+        yield 0, (record for record in fold.actions.values() if record.name not in fold.undos and not record.task.startswith(BUILTIN))
+    for name, rows in asking:
+        for task in dict.fromkeys(task for _, task, _ in rows):
+            counted = sum(total or 0 for _, of, total in rows if of == task)
+            yield counted, (child for child in fold.children_of(name) if child.task == task)
