@@ -30,6 +30,8 @@ from holdfast.events import (
     MessagesCleared,
     Progressed,
     RowsCounted,
+    RowsSeen,
+    Spent,
     TaskSeen,
     UndoRegistered,
     WaitBegun,
@@ -104,6 +106,7 @@ async def part(number: int) -> dict[str, Any]:
     ctx().progress("parts", 0.5, total=2)
     ctx().message(MessageType.WARNING, f"part {number}")
     ctx().summary("a part")
+    ctx().add_cost("0.25", tokens_in=100, tokens_out=20, model="small", key=f"part {number}")
     ctx().implements("peaks;table")
     await ctx().checkpoint.save({"number": number}, metadata={"loss": 0.5})
     await ctx().on_rollback(undo, number)
@@ -252,7 +255,11 @@ def events_of(draw: Any) -> Event:
         lambda: Progressed(action=action, at=at, bars={draw(WORDS): (draw(st.floats(0, 9)), draw(st.none() | st.floats(0, 9)), at, at)}),
         lambda: Messaged(action=action, at=at, type=draw(st.sampled_from(["info", "error", "new"])), content=draw(WORDS)),
         lambda: MessagesCleared(action=action, at=at),
-        lambda: RowsCounted(action=action, at=at, task=draw(WORDS), group=words(), total=number),
+        lambda: RowsCounted(action=action, at=at, place=draw(WORDS), task=draw(WORDS), total=draw(st.none() | st.just(number))),
+        lambda: RowsSeen(
+            action=action, at=at, place=draw(WORDS), first=number, prints="abcdef" * number, total=draw(st.none() | st.just(9))
+        ),
+        lambda: Spent(action=action, at=at, number=number, cost="0.10", tokens=number, model=draw(WORDS), key=draw(WORDS)),
         lambda: Described(action=action, at=at, summary=draw(st.none() | WORDS), schemas=words()),
         lambda: FigureSaved(action=action, at=at, path=draw(WORDS), key=draw(WORDS), media_type="image/png", size=3),
         lambda: UndoRegistered(action=action, at=at, attempt=number, name="u", task="t", function="m:f", value=draw(TREES)),

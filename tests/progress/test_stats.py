@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast import Stats, Store, ctx, map, records, run, task
-from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, AttemptStarted, Event, RowsCounted
+from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, AttemptStarted, Event, RowsCounted, RowsSeen
 from holdfast.folders.memory import MemoryDisk
 from holdfast.states import Fold
 from holdfast.status import Status
@@ -77,8 +77,12 @@ OVER = AttemptEnded(action="r", at=9.0, number=0, status=Status.COMPLETED, then=
 COMPLETED, FAILED, TIMED_OUT = Status.COMPLETED, Status.FAILED, Status.TIMED_OUT
 
 
-def rows(total: int, task: str = "row", group: tuple[str, ...] = ()) -> Event:
-    return RowsCounted(action="r", at=1.0, task=task, group=group, total=total)
+def rows(total: int | None, task: str = "row", place: str = "row 0.0") -> Event:
+    return RowsCounted(action="r", at=1.0, place=place, task=task, total=total)
+
+
+def seen(total: int | None, place: str = "row 0.0") -> Event:
+    return RowsSeen(action="r", at=1.0, place=place, total=total)
 
 
 FOLDS: dict[str, tuple[list[Event], tuple[int, int, int, int]]] = {
@@ -103,10 +107,13 @@ FOLDS: dict[str, tuple[list[Event], tuple[int, int, int, int]]] = {
         (2, 0, 0, 0),
     ),
     "more rows than were counted": ([*ROOT, rows(1), *row("a", COMPLETED), *row("b", COMPLETED)], (2, 2, 0, 0)),
+    "nobody knows how many": ([*ROOT, rows(None), *row("a", COMPLETED), *row("b")], (2, 1, 0, 0)),
+    "known at the end": ([*ROOT, rows(None), seen(None), seen(7), *row("a", COMPLETED)], (7, 1, 0, 0)),
+    "fewer than there were to be": ([*ROOT, rows(9), seen(2), *row("a", COMPLETED)], (2, 1, 0, 0)),
     "counted anew": ([*ROOT, rows(9), *row("a", COMPLETED), rows(1)], (1, 1, 0, 0)),
-    "two maps of one task": ([*ROOT, rows(2, group=("x",)), rows(3, group=("y",)), *row("a", COMPLETED)], (5, 1, 0, 0)),
+    "two maps of one task": ([*ROOT, rows(2), rows(3, place="row 0.1"), *row("a", COMPLETED)], (5, 1, 0, 0)),
     "two maps of two tasks": (
-        [*ROOT, rows(2), rows(3, "x"), *row("a", COMPLETED), ActionAsked(action="x", at=1.0, task="x", parent="r")],
+        [*ROOT, rows(2), rows(3, "x", "x 0.0"), *row("a", COMPLETED), ActionAsked(action="x", at=1.0, task="x", parent="r")],
         (5, 1, 0, 0),
     ),
 }
@@ -176,13 +183,13 @@ def test_a_run_knows_its_rows(call: Any, expected: tuple[int, int, int, int, flo
 
 
 def test_a_run_that_is_under_way_shows_what_is_left() -> None:
-    seen: list[Stats] = []
+    looked: list[Stats] = []
 
     @task(name="looks", key=str)
     async def looks(n: int) -> int:
         await ctx().sleep(1)
         if n == 5:
-            seen.append((await store.state("it")).stats)
+            looked.append((await store.state("it")).stats)
         return n
 
     @task(name="all of them", key=lambda: "all")
@@ -192,7 +199,7 @@ def test_a_run_that_is_under_way_shows_what_is_left() -> None:
     store: Store = memory_store(MemoryDisk())
     with Clock().use():
         asyncio.run(run(every(), run_name="it", store=store))
-    [found] = seen
+    [found] = looked
     assert (found.total, found.processed) == (10, 5)
     assert found.percent == 50.0
     assert found.rows_per_second == pytest.approx(1.0, rel=0.3)

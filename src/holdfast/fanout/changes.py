@@ -19,7 +19,8 @@ FIRST_BLOCKS: Final = (8, 64, 512)
 class Watch:
     """The rows of one `map` or `records` in a durable attempt: noted in blocks, and compared with what an earlier attempt had.
 
-    How many rows there will be, where that is known, goes on record at once. A `map` is known by its task, its group, the saves before it, and how many such came before.
+    How many rows there will be, where that is known, goes on record at once. A `map` is known by its task, its group, the saves before
+    it, and how many such came before.
     """
 
     __slots__ = ("_action", "_before", "_before_total", "_block", "_now", "_place", "_scope", "_seen", "_task")
