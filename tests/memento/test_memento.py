@@ -136,7 +136,7 @@ async def rows(n: int) -> int:
 @task
 async def everything() -> list[Any]:
     with group("parts"), custom_context(tenant="x"):
-        found: list[Any] = await asyncio.gather(part(1), part(2))
+        found = await asyncio.gather(part(1), part(2))
     for call in (declined(7), slow()):
         try:
             await call
