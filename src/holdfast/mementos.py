@@ -141,7 +141,7 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
 _TEMPLATES: Final[tuple[Any, ...]] = (
     Record(ActionAsked(action="", at=0.0, task="")),
     Attempt(0, 0, 0.0, Status.PENDING),
-    Undo(UndoRegistered(action="", at=0.0, attempt=0, name="", task="", function="")),
+    Undo(UndoRegistered(action="", at=0.0, attempt=0, name="", task="", function=""), ()),
     Notes(),
     Sighting(),
     Bill(),

@@ -312,6 +312,8 @@ class Fold:
     actions: Mapping[str, Record]
     root: str
     last_at: float
+    saved: Decimal
+    worked: Worked
 
     def __init__(self, packing: Packing | None = None) -> None:
         self._whole: dict[str, Record] = packing.whole if packing is not None else {}
