@@ -651,7 +651,8 @@ class Budget(_Block):
 
     Attempts at work are never cut short, so each of those that work side by side may pass the limit by what it costs beyond what is held
     for it: by nothing, where `reserve` is the most that one can cost; by one call each at most. Bodies that wait for actions hold nothing
-    meanwhile. What waits for somebody else (`ctx().receive`) is not waited for.
+    meanwhile. What waits for somebody else (`ctx().receive`) is not waited for; what waits for another attempt by other means than a call
+    (an `asyncio.Queue` between two tasks) counts as at work, so give such tasks a `timeout=`.
 
     Example::
 

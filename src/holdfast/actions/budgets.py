@@ -9,7 +9,8 @@ what somebody may send), the run is asked to stop as ever, and what still waits 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from contextlib import suppress
 from typing import Final, Protocol
 
 from holdfast.actions.recorded import BUILTIN
@@ -21,6 +22,8 @@ from holdfast.errors import BudgetSpent, BudgetWarning
 from holdfast.events import Spent
 from holdfast.states import Fold, Record
 from holdfast.status import Status
+
+_log = logging.getLogger("holdfast")
 
 RECEIVE: Final = f"{BUILTIN}receive"
 
@@ -147,7 +150,7 @@ async def find_room(runtime: Runtime, budgets: tuple[Budget, ...], task: str, ac
             waiter = _Waiter(found, runtime.loop) if isinstance(found, Tab) else None
             _pass_on(tabs, found, before)
         if isinstance(found, Holding):
-            _warn(runtime, tabs, action, found)
+            _warn(runtime, tabs, action)
             return found
         if waiter is None:
             assert isinstance(found, tuple)
@@ -172,15 +175,12 @@ def _pass_on(tabs: tuple[Tab, ...], found: object, before: Tab | None) -> None:
         before.wake()
 
 
-def _warn(runtime: Runtime, tabs: tuple[Tab, ...], action: str, holding: Holding) -> None:
+def _warn(runtime: Runtime, tabs: tuple[Tab, ...], action: str) -> None:
     now = clock().monotonic()
-    try:
-        for tab in tabs:
-            for text in tab.warnings(now):
+    for tab in tabs:
+        for text in tab.warnings(now):
+            with suppress(BudgetWarning):  # though warnings be errors: what has not begun can't fail
                 runtime.warn(action, BudgetWarning, text)
-    except BaseException:  # whoever makes warnings errors means it
-        holding.settle()
-        raise
 
 
 class _Waiter:
@@ -188,9 +188,15 @@ class _Waiter:
 
     def __init__(self, tab: Tab, loop: asyncio.AbstractEventLoop) -> None:
         self.tab = tab
+        self._loop = loop
         self._woken: asyncio.Future[None] = loop.create_future()
-        self._wake: Callable[[], object] = lambda: loop.call_soon_threadsafe(_set, self._woken)
         tab.waiting.append(self._wake)
+
+    def _wake(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(_set, self._woken)
+        except RuntimeError:  # its loop was closed, and it will not look again
+            self.tab.wake()
 
     async def wait(self) -> None:
         try:
@@ -216,6 +222,7 @@ class Closing:
         self.error = error
         self._runtime = runtime
         self._looks = False
+        _log.info("run %r: %s; nothing begins any more, and what is at work is let finish", runtime.run_name, error.reason)
         self.look()
 
     def look(self) -> None:
