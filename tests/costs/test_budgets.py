@@ -34,6 +34,8 @@ from holdfast import (
     start,
     task,
 )
+from holdfast.actions.budgets import Waiter
+from holdfast.costs import Tab, limits
 from holdfast.errors import BudgetSpent, BudgetWarning, InvalidOption, RunCancelled
 from holdfast.folders.memory import MemoryDisk
 from holdfast.testing import Clock, memory_store, no_backoff, run_shuffled
@@ -922,3 +924,60 @@ def test_in_any_order_it_stops_and_goes_on_until_done(way: Any, seed: int) -> No
 def test_what_is_no_budget_is_refused(wrong: Any) -> None:
     with pytest.raises(InvalidOption, match="budget"):
         asyncio.run(run(gathers(1), run_name="it", store=store(), budget=wrong))
+
+
+@task
+async def impatient_rows(count: int, patience: float) -> int:
+    async def one(number: int) -> int:
+        try:
+            async with asyncio.timeout(patience * (number % 3 + 1)):
+                return await row(number)
+        except TimeoutError:
+            return 0
+
+    return sum(await asyncio.gather(*(one(number) for number in range(count))))
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("patience", [0.0005, 0.002, 0.01])
+def test_whoever_gives_up_waiting_for_room_keeps_it_from_nobody(seed: int, patience: float) -> None:
+    async def program() -> int:
+        return await run(impatient_rows(12, patience), run_name="it", store=store(), budget=Budget(cost="100", reserve="45"))
+
+    run_shuffled(program, seed)
+    assert most_at_work <= 2
+    assert finished(impatient_rows(12, patience)) >= 0
+
+
+def test_whose_loop_is_gone_keeps_room_from_nobody() -> None:
+    async def program() -> None:
+        gone = asyncio.new_event_loop()
+        tab = Tab(limits("1", None, None, None, None, ()), 0.0, "a budget")
+        Waiter(tab, gone)
+        waiting = asyncio.create_task(Waiter(tab, asyncio.get_running_loop()).wait())
+        await asyncio.sleep(0)
+        gone.close()
+        tab.wake()
+        await waiting
+        assert not tab.waiting
+
+    asyncio.run(program())
+
+
+@task
+def pays_in_a_thread(number: int) -> None:
+    for _ in range(20):
+        ctx().add_cost("0.1")
+
+
+@task
+async def threads_abreast(count: int) -> None:
+    await asyncio.gather(*(pays_in_a_thread.call(number) for number in range(count)))
+
+
+def test_threads_that_report_at_once_lose_nothing() -> None:
+    with pytest.raises(BudgetSpent) as caught:
+        finished(threads_abreast(40), budget=Budget(cost="64", reserve="2", warn_at=()))
+    assert (caught.value.spent, store().state_sync("it").cost) == ("64.0", Decimal(64))
+    finished(threads_abreast(40), budget=Budget(cost="1000", reserve="2", warn_at=()))
+    assert store().state_sync("it").cost == Decimal(80)

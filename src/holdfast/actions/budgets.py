@@ -147,7 +147,7 @@ async def find_room(runtime: Runtime, budgets: tuple[Budget, ...], task: str, ac
     while True:
         with LOCK:
             found = hold(tabs, task, clock().monotonic())
-            waiter = _Waiter(found, runtime.loop) if isinstance(found, Tab) else None
+            waiter = Waiter(found, runtime.loop) if isinstance(found, Tab) else None
             _pass_on(tabs, found, before)
         if isinstance(found, Holding):
             _warn(runtime, tabs, action)
@@ -183,7 +183,7 @@ def _warn(runtime: Runtime, tabs: tuple[Tab, ...], action: str) -> None:
                 runtime.warn(action, BudgetWarning, text)
 
 
-class _Waiter:
+class Waiter:
     """One that waits for room under a tab. Made under `LOCK`; the tab may be shared by runs on several loops."""
 
     def __init__(self, tab: Tab, loop: asyncio.AbstractEventLoop) -> None:
