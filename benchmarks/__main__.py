@@ -6,12 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import costs, large_files, large_objects, object_stores, stages, steps
+from benchmarks import costs, fanout, large_files, large_objects, object_stores, stages, steps
 from benchmarks.beside_peers import compare
 from benchmarks.rows import ROUNDS, Line, Scale
 from benchmarks.tables import how_taken, promises, write_between
 
-ROWS = {row.name: row for row in (*steps.ROWS, *stages.ROWS, *costs.ROWS, *large_files.ROWS, *object_stores.ROWS, *large_objects.ROWS)}
+ROWS = {row.name: row for row in (*steps.ROWS, *fanout.ROWS, *stages.ROWS, *costs.ROWS, *large_files.ROWS, *object_stores.ROWS, *large_objects.ROWS)}
 
 
 def main() -> None:

@@ -129,6 +129,12 @@ class Leaves(Packing):
         record = self.whole.get(name)
         return record if record is not None else _record(self._leaves[name], self._bills.get(name))
 
+    def get(self, name: str, default: Any = None) -> Any:
+        record = self.whole.get(name)
+        if record is None and (leaf := self._leaves.get(name)) is not None:
+            return _record(leaf, self._bills.get(name))
+        return record if record is not None else default
+
     def __contains__(self, name: object) -> bool:
         return name in self.whole or name in self._leaves
 

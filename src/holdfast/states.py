@@ -655,11 +655,12 @@ class Fold:
         """Put an action in whose record was kept elsewhere."""
         self._whole[record.name] = record
 
-    def children_of(self, name: str) -> Iterator[Record]:
-        """The recorded calls of an action, in the order in which they were asked."""
+    def children_of(self, name: str, unless: Callable[[str], bool] = lambda name: False) -> Iterator[Record]:
+        """The recorded calls of an action, in the order in which they were asked, without those of which nobody wants to know more."""
         record = self.actions.get(name)
         for child in record.children or () if record is not None else ():
-            yield self.actions[child]
+            if not unless(child):
+                yield self.actions[child]
 
     def made_by(self, name: str) -> Iterator[Made]:
         """The recorded calls of an action, for telling rounds apart."""

@@ -90,13 +90,12 @@ def answer_now(scope: Scope, order: Order, place: Place, context: Context) -> Va
     record = runtime.state.actions.get(place.name) if runtime.state is not None else None
     if record is None or record.status is not Status.COMPLETED or not is_inline(record) or place.name in runtime.live:
         return None
-    known, decision = _on_record(scope, order, place, RECENT)
-    if known is None or not isinstance(decision, Replay):
+    if not isinstance(_decision(scope, order, place, record, RECENT), Replay):
         return None
     scope.undelivered.pop(place.name, None)
-    _count_record(scope, context, known)
-    _note_replay(scope, known, place, context.group)
-    return Value(order.definition.result_codec().decode(known.value, {}))
+    _count_record(scope, context, record)
+    _note_replay(scope, record, place, context.group)
+    return Value(order.definition.result_codec().decode(record.value, {}))
 
 
 def _count_record(scope: Scope, context: Context, record: Record) -> None:
@@ -137,12 +136,18 @@ def _on_record(scope: Scope, order: Order, place: Place, standing: Standing) -> 
     if record is None:
         _hint_at_context(scope, place, policy)
         return None, ANEW
+    return record, _decision(scope, order, place, record, standing)
+
+
+def _decision(scope: Scope, order: Order, place: Place, record: Record, standing: Standing) -> Asked:
+    """What asking for an action on record means now. Raises: AmbiguousKey, RunRolledBack."""
+    policy = order.definition.policy
     if record.inputs and place.inputs and record.inputs != place.inputs:
         raise AmbiguousKey(task=policy.name, key=key_of(policy, order) or "")
     decision = asked(record, scope.present_try, policy, standing)
     if isinstance(decision, Undone):
-        raise rolled_back_error(runtime.run_name, record)
-    return record, decision
+        raise rolled_back_error(scope.runtime.run_name, record)
+    return decision
 
 
 def rolled_back_error(run_name: str, record: Record) -> RunRolledBack:

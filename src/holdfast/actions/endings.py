@@ -40,7 +40,7 @@ def orphans(state: Fold | None, action: str, scope: Scope) -> tuple[str, ...]:
     behind = scope.rounds.ordinal if scope.loaded is not None else 0
     return tuple(
         child.name
-        for child in state.children_of(action)
+        for child in state.children_of(action, unless=lambda name: scope.rounds.has_counted(name, 0))
         if child.status is Status.COMPLETED
         and not scope.rounds.has_counted(child.first, child.occurrence)
         and child.round >= behind
