@@ -11,7 +11,10 @@ from benchmarks.beside_peers import compare
 from benchmarks.rows import ROUNDS, Line, Scale
 from benchmarks.tables import how_taken, promises, write_between
 
-ROWS = {row.name: row for row in (*steps.ROWS, *fanout.ROWS, *stages.ROWS, *costs.ROWS, *large_files.ROWS, *object_stores.ROWS, *large_objects.ROWS)}
+ROWS = {
+    row.name: row
+    for row in (*steps.ROWS, *fanout.ROWS, *stages.ROWS, *costs.ROWS, *large_files.ROWS, *object_stores.ROWS, *large_objects.ROWS)
+}
 
 
 def main() -> None:

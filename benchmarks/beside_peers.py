@@ -1,4 +1,4 @@
-"""Holdfast beside its peers, each on the same three programs: first whether it is right after a kill, then what a step takes."""
+"""Holdfast beside its peers, each on the same programs: first whether it is right after a kill, then what a step and a row take."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.peers.program import CHAINS, expected_chains
+from benchmarks.peers.program import CHAINS, WIDTH, expected_chains
 from benchmarks.rows import micro
 from benchmarks.tables import table
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 180
 KILLED_STEPS = 20
+ROWS_A_STEP = 10
+"""So many rows for each of the steps that are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +51,23 @@ class DidNotFinish(Exception):
 
 def compare(python: Path | None, rounds: int, steps: int) -> str:
     """Return the table. Peers run under `python`, an environment of their own."""
-    head = ("", "steps redone after a kill", f"gather of {CHAINS} chains after a kill", "a durable step")
+    head = ("", "steps redone after a kill", f"gather of {CHAINS} chains after a kill", "a durable step", f"a row, {WIDTH} at a time")
     rows = [_row(HOLDFAST, Path(sys.executable), rounds, steps)]
     for peer in PEERS:
         print(f"{peer.shown} ...", file=sys.stderr, flush=True)
         rows.append(_row(peer, python, rounds, steps))
     killed = f"killed hard after {KILLED_STEPS // 2} of {KILLED_STEPS} steps, then the same program again"
-    return f"{table(head, rows)}\n\nEach on the same program: {killed}; {steps} steps one after the other, median of {rounds} processes."
+    steps_said = f"{steps} steps one after the other, median of {rounds} processes"
+    rows_said = f"{ROWS_A_STEP * steps:,} rows of one step each, one process"
+    return f"{table(head, rows)}\n\nEach on the same program: {killed}; {steps_said}; {rows_said}."
 
 
 def _row(peer: Peer, python: Path | None, rounds: int, steps: int) -> tuple[str, ...]:
     version = _version(python, peer.distribution) if python is not None else None
     if python is None or version is None:
-        return (peer.shown, "not installed", "", "")
+        return (peer.shown, "not installed", "", "", "")
     shown = f"{peer.shown} {version}"
-    return (shown, _redone(peer, python), _gathered(peer, python), _per_step(peer, python, rounds, steps))
+    return (shown, _redone(peer, python), _gathered(peer, python), _per_step(peer, python, rounds, steps), _per_row(peer, python, steps))
 
 
 def _version(python: Path, distribution: str) -> str | None:
@@ -103,6 +107,15 @@ def _per_step(peer: Peer, python: Path, rounds: int, steps: int) -> str:
             except DidNotFinish as error:
                 return f"did not finish ({error})"
     return micro(median(taken))
+
+
+def _per_row(peer: Peer, python: Path, steps: int) -> str:
+    with _folder() as folder:
+        try:
+            found = _run(peer, python, "rows", folder, ROWS_A_STEP * steps)
+        except DidNotFinish as error:
+            return f"did not finish ({error})"
+    return micro(float(found)) if found is not None else ""
 
 
 def _run(peer: Peer, python: Path, what: str, folder: Path, count: int, *, dies: bool = False) -> Any:

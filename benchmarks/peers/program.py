@@ -1,9 +1,10 @@
-"""What every script does, whatever runs it: three programs, told apart by the first argument.
+"""What every script does, whatever runs it: three programs, told apart by the first argument, and where it has rows a fourth.
 
 `steps`   durable steps, one after the other; prints seconds a step.
 `kill`    steps with an effect each (a line in a file). Its first process dies hard after half of them; the next one goes on.
 `chains`  six chains of two steps under gather, with scrambled delays. Its first process dies after some; the next one, with other
           delays, prints what came back.
+`rows`    one step for each of many rows, `WIDTH` at a time, as one writes it there; prints seconds a row.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 CHAINS = 6
+WIDTH = 32
 _DELAYS = ((0.05, 0.03, 0.01, 0.06, 0.02, 0.04), (0.02, 0.05, 0.06, 0.01, 0.04, 0.03))
 
 
@@ -60,6 +62,7 @@ def main(
     steps: Callable[[Folder, int], float],
     kill: Callable[[Folder, int], None],
     chains: Callable[[Folder], Sequence[int]],
+    rows: Callable[[Folder, int], int] | None = None,
 ) -> None:
     """Run what the command line asks for, and print its result as JSON."""
     what, path, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -68,8 +71,17 @@ def main(
     elif what == "kill":
         kill(Folder(path, count // 2), count)
         print(json.dumps(None))
+    elif what == "rows":
+        print(json.dumps(_timed(rows, Folder(path, 0), count) if rows is not None else None))
     else:
         print(json.dumps(list(chains(Folder(path, 8)))))
+
+
+def _timed(rows: Callable[[Folder, int], int], folder: Folder, count: int) -> float:
+    began = time.perf_counter()
+    total = rows(folder, count)
+    assert total == sum(range(count))
+    return (time.perf_counter() - began) / count
 
 
 class Laps:

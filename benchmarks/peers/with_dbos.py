@@ -9,7 +9,7 @@ from typing import Any
 
 from dbos import DBOS, SetWorkflowID
 
-from benchmarks.peers.program import CHAINS, Folder, Laps, first_of, main, second_of
+from benchmarks.peers.program import CHAINS, WIDTH, Folder, Laps, first_of, main, second_of
 
 folders: list[Folder] = []
 
@@ -62,6 +62,21 @@ async def gathered() -> list[int]:
     return list(await asyncio.gather(*(chain(number) for number in range(CHAINS))))
 
 
+@DBOS.workflow()
+async def rows(count: int) -> int:
+    free = asyncio.Semaphore(WIDTH)
+
+    async def row(number: int) -> int:
+        async with free:
+            return await step(number)
+
+    return sum(await asyncio.gather(*(row(number) for number in range(count))))
+
+
+def run_rows(folder: Folder, count: int) -> int:
+    return int(run(folder, "rows", rows, count))
+
+
 def run(folder: Folder, name: str, workflow: Any, *args: Any) -> Any:
     """Start the executor, which recovers what a dead one left, and wait for the workflow of this name."""
     folders.append(folder)
@@ -95,4 +110,4 @@ def run_chains(folder: Folder) -> Sequence[int]:
 
 
 if __name__ == "__main__":
-    main(run_steps, run_kill, run_chains)
+    main(run_steps, run_kill, run_chains, run_rows)

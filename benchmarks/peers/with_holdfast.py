@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import holdfast as hf
-from benchmarks.peers.program import CHAINS, Folder, Laps, first_of, main, second_of
+from benchmarks.peers.program import CHAINS, WIDTH, Folder, Laps, first_of, main, second_of
 from holdfast import task
 
 folders: list[Folder] = []
@@ -60,6 +60,15 @@ async def gathered() -> list[int]:
     return await asyncio.gather(*(chain(number) for number in range(CHAINS)))
 
 
+@task
+async def rows(count: int) -> int:
+    return sum(await hf.map(step, range(count), concurrency=WIDTH))
+
+
+def run_rows(folder: Folder, count: int) -> int:
+    return hf.run_sync(rows(count), run_name="rows", store=folder.path / "store")
+
+
 def run_steps(folder: Folder, count: int) -> float:
     return hf.run_sync(sequence(count), run_name="steps", store=folder.path / "store")
 
@@ -75,4 +84,4 @@ def run_chains(folder: Folder) -> Sequence[int]:
 
 
 if __name__ == "__main__":
-    main(run_steps, run_kill, run_chains)
+    main(run_steps, run_kill, run_chains, run_rows)

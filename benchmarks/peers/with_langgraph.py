@@ -9,7 +9,7 @@ from typing import Any
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.func import entrypoint, task
 
-from benchmarks.peers.program import CHAINS, Folder, Laps, first_of, main, second_of
+from benchmarks.peers.program import CHAINS, WIDTH, Folder, Laps, first_of, main, second_of
 
 folders: list[Folder] = []
 
@@ -59,6 +59,20 @@ async def gathered(count: int) -> list[int]:
     return list(await asyncio.gather(*(chain(number) for number in range(count))))
 
 
+async def rows(count: int) -> int:
+    free = asyncio.Semaphore(WIDTH)
+
+    async def row(number: int) -> int:
+        async with free:
+            return await step(number)
+
+    return sum(await asyncio.gather(*(row(number) for number in range(count))))
+
+
+def run_rows(folder: Folder, count: int) -> int:
+    return int(asyncio.run(run(folder, rows, count)))
+
+
 async def run(folder: Folder, body: Any, count: int) -> Any:
     """Invoke a thread: anew, or where it has a checkpoint, with None, which goes on."""
     folders.append(folder)
@@ -82,4 +96,4 @@ def run_chains(folder: Folder) -> Sequence[int]:
 
 
 if __name__ == "__main__":
-    main(run_steps, run_kill, run_chains)
+    main(run_steps, run_kill, run_chains, run_rows)
