@@ -58,7 +58,7 @@ def resumed(made: Iterable[Made], ordinal: int, undelivered: Iterable[str], know
 class Rounds:
     """The counters of one attempt. `ordinal` is how many saves its state has behind it."""
 
-    __slots__ = ("_counts", "_doubts", "_loaded", "ordinal")
+    __slots__ = ("_counts", "_doubts", "_loaded", "_told", "ordinal")
 
     ordinal: int
 
@@ -67,6 +67,7 @@ class Rounds:
         self._counts: dict[str, int] = {}
         self._loaded: Resumed | None = None
         self._doubts: dict[str, int] = {}
+        self._told: frozenset[str] = frozenset()
 
     @property
     def doubtful(self) -> bool:
@@ -95,6 +96,12 @@ class Rounds:
             return False
         self._doubts.setdefault(first, self.ordinal)
         return self._loaded.single[first] == self._loaded.ordinal - 1
+
+    def first_told(self, task: str) -> bool:
+        """True once a task: a thousand rows of one `map` are one thing to tell."""
+        is_first = task not in self._told
+        self._told |= {task}
+        return is_first
 
     def saved(self) -> int:
         """Count a save, and return its ordinal."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import holdfast as hf
 from holdfast import ctx, records, run, task
-from holdfast.errors import RowsChanged
+from holdfast.errors import DoubtfulReuse, RowsChanged
 from holdfast.fanout.outcomes import places, spans_of
 from holdfast.folders.memory import MemoryDisk
 from holdfast.sightings import Changes, Sighting, changes
@@ -256,3 +256,19 @@ def test_whoever_makes_warnings_errors_gets_this_one_as_an_error() -> None:
     items[:] = changed(1)
     with pytest.raises(RowsChanged):
         asyncio.run(run(every(), run_name="it", store=memory_store(disk)))
+
+
+@task
+async def set_up() -> int:
+    if await ctx().checkpoint.load(int) is None:
+        await hf.map(upper, items)
+        await ctx().checkpoint.save(1)
+        raise NotYet
+    return len(await hf.map(upper, items))
+
+
+def test_rows_from_before_a_loaded_save_are_one_thing_to_tell_of() -> None:
+    go(set_up(), ROWS)
+    with pytest.warns(DoubtfulReuse) as told:
+        assert asyncio.run(run(set_up(), run_name="it", store=memory_store(disk))) == 50
+    assert len([warning for warning in told if warning.category is DoubtfulReuse]) == 1
