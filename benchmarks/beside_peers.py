@@ -28,11 +28,12 @@ ROWS_A_STEP = 10
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A script of `benchmarks.peers`, and the distribution that it needs."""
+    """A script of `benchmarks.peers`, and the distribution that it needs. `has_steps`: it runs programs of steps, not rows alone."""
 
     script: str
     distribution: str
     shown: str
+    has_steps: bool = True
 
 
 HOLDFAST = Peer("with_holdfast", "holdfast", "Holdfast (files)")
@@ -42,6 +43,7 @@ PEERS = (
     Peer("with_flyte", "flyte", "Flyte (local, cache)"),
     Peer("with_prefect", "prefect", "Prefect (local, persisted results)"),
     Peer("with_joblib", "joblib", "joblib.Memory"),
+    Peer("with_ondine", "ondine", "Ondine (rows to a model)", has_steps=False),
 )
 
 
@@ -67,6 +69,8 @@ def _row(peer: Peer, python: Path | None, rounds: int, steps: int) -> tuple[str,
     if python is None or version is None:
         return (peer.shown, "not installed", "", "", "")
     shown = f"{peer.shown} {version}"
+    if not peer.has_steps:
+        return (shown, "it has no steps", "", "", _per_row(peer, python, steps))
     return (shown, _redone(peer, python), _gathered(peer, python), _per_step(peer, python, rounds, steps), _per_row(peer, python, steps))
 
 
