@@ -494,6 +494,17 @@ def test_equal_items_are_told_apart_in_item_order_whatever_runs_first(seed: int)
     assert len(set(names[0])) == 5
 
 
+def test_a_def_body_may_map_on_a_loop_of_its_own() -> None:
+    @task(name="its own loop")
+    def its_own(count: int) -> list[int]:
+        return asyncio.run(hf.map(fragile, range(count), on_error="skip", concurrency=2))
+
+    async def it() -> list[int]:
+        return await its_own.call(5)
+
+    assert in_run(it) == outside(it) == [0, 2, 6, 8]
+
+
 # arguments
 
 
