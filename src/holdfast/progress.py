@@ -7,7 +7,6 @@ A fresh bar shows 0 %, a full one 100 %, and no bar shows more or less.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from holdfast.errors import InvalidOption
@@ -89,7 +88,7 @@ def advance(bar: Bar | None, step: float, total: float | None, now: float) -> Ba
     if bar is None:
         return Bar(n=max(step, 0), total=total, started_at=now, updated_at=now)
     n = max(_number("step", bar.n + step), 0)
-    return replace(bar, n=n, total=bar.total if total is None else total, updated_at=max(bar.updated_at, now))
+    return Bar(n, bar.total if total is None else total, bar.started_at, max(bar.updated_at, now))
 
 
 def put_back(values: BarValues, now: float) -> Bar:

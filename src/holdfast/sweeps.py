@@ -64,7 +64,20 @@ from holdfast.blobs import blob_key, digest_of, is_blob_name
 from holdfast.checkpoints.generations import NAMES_BLOBS, blobs_named, order_of, unsealed
 from holdfast.codec import from_json, parts_of
 from holdfast.errors import BlobCorrupt, CheckpointCorrupt, HoldfastError, ObjectMissing, StoreError
-from holdfast.events import ActionAsked, AttemptEnded, AttemptStarted, CheckpointSaved, Event, Progressed, TaskSeen, Unknown, Warned
+from holdfast.events import (
+    ActionAsked,
+    AttemptEnded,
+    AttemptStarted,
+    CheckpointSaved,
+    Event,
+    Messaged,
+    MessagesCleared,
+    Progressed,
+    RowsCounted,
+    TaskSeen,
+    Unknown,
+    Warned,
+)
 from holdfast.folders.fencing import PROBE
 from holdfast.folders.protocol import Entry, Folder
 from holdfast.folders.threads import call, in_thread
@@ -98,7 +111,7 @@ BATCH: Final = 500
 _JOURNAL = re.compile(r"(.+)/journal/(\d{20})\.jsonl")
 _SNAPSHOT = re.compile(r"(.+)/snap/(\d{20})\.jsonl")
 _MANIFESTS = re.compile(rf"(runs/[^/]+/[^/]+/actions/[^/]+/checkpoints)/([^/]+{re.escape(NAMES_BLOBS)})")  # a figure may be named like one
-_NAMELESS = (TaskSeen, ActionAsked, AttemptStarted, CheckpointSaved, Progressed, Warned)
+_NAMELESS = (TaskSeen, ActionAsked, AttemptStarted, CheckpointSaved, Progressed, Messaged, MessagesCleared, RowsCounted, Warned)
 _log = logging.getLogger("holdfast")
 
 

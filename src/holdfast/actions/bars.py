@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from holdfast.actions.runtime import Runtime
+from holdfast.bridge import running_loop
 from holdfast.clocks import clock
 from holdfast.contexts import DEFAULT_TOTAL
 from holdfast.events import Progressed, Ticked
@@ -125,7 +126,9 @@ class Bars:
         self._bars[name] = bar
         if self._runtime.tell is not None:
             tick = Ticked(action=self._action, at=bar.updated_at, bar=name, n=bar.n, total=bar.total)
-            self._runtime.loop.call_soon_threadsafe(self._runtime.tell, tick)
+            loop = self._runtime.loop
+            later = loop.call_soon if running_loop() is loop else loop.call_soon_threadsafe  # both keep the order of moves
+            later(self._runtime.tell, tick)
         if not self._runtime.durable or self._is_closed:
             return
         self._is_dirty = True

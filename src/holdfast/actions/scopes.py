@@ -374,11 +374,12 @@ class Scope:
         return self._shown().lead(name, total, left)
 
     def _shown(self) -> Bars:
-        name = self.identify().name
-        with _SAYING:
-            if self.bars is None:
-                self.bars = Bars(self.runtime, name, self._on_loop)
-            return self.bars
+        bars = self.bars
+        if bars is None:
+            name = self.identify().name
+            with _SAYING:  # two threads may be the first
+                bars = self.bars = self.bars if self.bars is not None else Bars(self.runtime, name, self._on_loop)
+        return bars
 
     def last_progress(self) -> Progressed | None:
         """The event of the bars' last values, if there are any that are not recorded."""
