@@ -317,3 +317,23 @@ def test_of_many_rows_that_an_owner_keeps_little_of_the_costs_are_kept() -> None
     asyncio.run(run(many_rows(count), run_name="it", store=store(), budget=Budget(cost="14", warn_at=())))
     state = store().state_sync("it")
     assert (state.cost, state.saved, state.tokens) == (Decimal("13.2"), Decimal("13.2"), count * (count - 1) // 2)
+
+
+@task(retries=2)
+async def names_itself() -> None:
+    did.append((ctx().action.name, ctx().idempotency_key))
+    if ctx().attempt_number < 2:
+        raise ConnectionError
+
+
+@task
+async def two_that_name_themselves() -> None:
+    await names_itself()
+    await names_itself()
+
+
+def test_outside_a_run_too_all_attempts_of_an_action_have_one_key_for_who_charges_once_for_it() -> None:
+    with no_backoff():
+        asyncio.run(two_that_name_themselves())
+    assert len(did) == 6
+    assert [len(set(did[:3])), len(set(did[3:])), len(set(did))] == [1, 1, 2]

@@ -140,7 +140,7 @@ class Action:
         scope = Scope(self.runtime, self._id, self.order, number, self._present_try, self._saves, self.parent)
         scope.budgets = self.context.budgets
         if before is not None:
-            scope.reported = before.reported
+            scope.follow(before)
         return scope
 
     def begin(self, call: object) -> Awaitable[Any]:

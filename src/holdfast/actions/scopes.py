@@ -198,6 +198,12 @@ class Scope:
             self._action = self._ephemeral_id()
         return self._action
 
+    def follow(self, before: Scope) -> None:
+        """Share with the attempt before what all attempts of an action have in common."""
+        self.reported = before.reported
+        if self._action is None:
+            self._action = before._action
+
     def _ephemeral_id(self) -> ActionID:
         """Outside a run nobody looks an id up: calls are told apart by their order, and inputs need not be digestible."""
         parent = self.parent.identify() if self.parent is not None else None
