@@ -124,11 +124,12 @@ class Bars:
 
     def _show(self, name: str, bar: Bar) -> None:
         self._bars[name] = bar
-        if self._runtime.tell is not None:
+        if (tell := self._runtime.tell) is not None:
             tick = Ticked(action=self._action, at=bar.updated_at, bar=name, n=bar.n, total=bar.total)
-            loop = self._runtime.loop
-            later = loop.call_soon if running_loop() is loop else loop.call_soon_threadsafe  # both keep the order of moves
-            later(self._runtime.tell, tick)
+            if running_loop() is self._runtime.loop:
+                self._runtime.loop.call_soon(tell, tick)  # behind what threads of the body have told before
+            else:
+                self._on_loop(lambda: tell(tick))
         if not self._runtime.durable or self._is_closed:
             return
         self._is_dirty = True
