@@ -138,7 +138,9 @@ class Question(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_POST(self) -> None:
-        question = self.rfile.read(int(self.headers["Content-Length"]))
+        question = self.rfile.read(length := int(self.headers["Content-Length"]))
+        if len(question) < length:
+            return  # whoever asked is gone, and did not get to the end of the question
         asked, key, ledger = json.loads(question), self.headers["Idempotency-Key"], self.server.ledger
         tried = ledger.tried(asked["row"])
         wrong = fault(asked["row"], tried)
