@@ -43,7 +43,7 @@ def service() -> ModuleType:
 
 def run(*arguments: object, cwd: Path, returns: int = 0) -> list[str]:
     """The lines that the program prints, with warnings as errors but for those of its budget."""
-    options = ("-W", "error", "-W", "default::holdfast.errors.BudgetWarning")
+    options = ("-W", "error", "-W", "default:the budget of the run has spent")
     command = [sys.executable, *options, str(EXAMPLES / "classify_rows.py"), "--store", "s", "--rows", str(ROWS), *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == returns, done.stdout + done.stderr
