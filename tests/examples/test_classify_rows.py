@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
 from decimal import Decimal
@@ -68,8 +67,10 @@ def attempts(of: RunState, names: Iterable[str]) -> dict[str, int]:
     return {name: len(of.actions[name].attempts) for name in names}
 
 
-def errors(of: RunState) -> Counter[str]:
-    return Counter(type(attempt.error).__name__ for action in of.actions.values() for attempt in action.attempts if attempt.error)
+def asked(ledger: Path) -> int:
+    """How often the service was asked, for an answer or in vain."""
+    with closing(sqlite3.connect(ledger)) as database:
+        return int(database.execute("SELECT sum(tries) FROM questions").fetchone()[0])
 
 
 def test_each_row_is_paid_once_to_the_last_digit_over_two_kills_and_a_spent_budget(tmp_path: Path) -> None:
@@ -96,8 +97,8 @@ def test_each_row_is_paid_once_to_the_last_digit_over_two_kills_and_a_spent_budg
     assert after.cost == charged(ledger)
     assert sorted(row for row, _ in charges(ledger)) == list(range(ROWS))
     assert attempts(after, done) == attempts(at_kill, done), "what was on record was not asked for again"
-    assert after.saved >= sum((at_kill.actions[name].cost for name in done if name != after.root.action.name), Decimal(0))
-    assert errors(after).keys() >= {"Busy", "NoAnswer"}
+    assert after.saved >= sum((at_kill.actions[name].cost for name in done), Decimal(0)), "of each resume that came to its end"
+    assert asked(ledger) > ROWS, "some were busy, broken, or garbage, and some died with the process"
 
     assert run(cwd=tmp_path) == lines, "from record"
     assert state(tmp_path, "classify").cost == charged(ledger)
