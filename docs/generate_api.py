@@ -12,14 +12,16 @@ GROUPS = {
     "Tasks and calls": ("task", "Task", "AsyncTask", "SyncTask", "Call", "TaskOptions", "Retry", "Timeout", "Rate"),
     "Runs": ("run", "run_sync", "start", "RunHandle", "RunOptions"),
     "Stores, and what they tell of a run": ("Store", "RunSummary", "RunState", "ActionState", "AttemptState", "ActionID"),
-    "Inside a task": ("ctx", "TaskContext", "custom_context", "get_custom_context", "group", "Context", "contextual_run", "Bar"),
+    "Inside a task": ("ctx", "TaskContext", "custom_context", "get_custom_context", "group", "Context", "contextual_run", "Bar", "track"),
     "Checkpoints": ("Checkpoint", "Generation", "Retention", "latest_checkpoint"),
     "Stages": ("stage", "parallel", "pipeline", "RetryPolicy", "Stage", "StageState", "StageStateHistoryEntry", "stage_states"),
+    "Rows": ("map", "records", "Records", "Record", "RecordStatus", "SimpleRecordsResult", "Stats"),
+    "Cost and budgets": ("Budget", "Price", "Cost", "Costs"),
     "Results": ("TaskResult", "DescribedRun", "Figure", "Message", "MessageType"),
     "Statuses": (
         "Status", "StageStatus", "ACTIVE_STATES", "INACTIVE_STATES", "CANCELABLE_STATES", "RESUMABLE_STATES", "STAGE_NAME_MAX_LENGTH",
     ),
-    "Events and errors": ("Event", "Observer", "HoldfastError", "NonRetryable"),
+    "Events and errors": ("Event", "Observer", "Told", "HoldfastError", "NonRetryable"),
 }  # fmt: skip
 SECTION = re.compile(r"^(Args|Returns|Raises|Attributes|Example|Yields)::?$")
 CONSTANTS = {
