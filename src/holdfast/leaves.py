@@ -54,18 +54,34 @@ class _More(NamedTuple):
 
 
 class _Leaf:
-    __slots__ = ("kind", "more", "name", "value")
+    """What is kept of most of them."""
+
+    __slots__ = ("kind", "name", "value")
 
     kind: Kind
-    more: _More | None
     name: str
     value: Any
 
-    def __init__(self, name: str, kind: Kind, value: Any, more: _More | None) -> None:
+    def __init__(self, name: str, kind: Kind, value: Any) -> None:
         self.name = name
         self.kind = kind
         self.value = value
-        self.more = more
+
+    def more(self) -> _More | None:
+        return None
+
+
+class _RareLeaf(_Leaf):
+    """What is kept of those that have more."""
+
+    __slots__ = ("_more",)
+
+    def __init__(self, name: str, kind: Kind, value: Any, more: _More) -> None:
+        super().__init__(name, kind, value)
+        self._more = more
+
+    def more(self) -> _More | None:
+        return self._more
 
 
 class Leaves(Packing):
@@ -100,11 +116,13 @@ class Leaves(Packing):
             record.base_epoch,
             record.base,
         )
-        more: _More | None = None
+        kind = self._kinds.setdefault(kind, kind)
+        value = to_json(record.value) if isinstance(record.value, (dict, list)) else record.value
         if record.occurrence or record.inputs or record.blob or record.bare != record.name:
             more = _More(record.first, record.occurrence, record.inputs, record.bare, record.blob)
-        value = to_json(record.value) if isinstance(record.value, (dict, list)) else record.value
-        self._leaves[record.name] = _Leaf(record.name, self._kinds.setdefault(kind, kind), value, more)
+            self._leaves[record.name] = _RareLeaf(record.name, kind, value, more)
+        else:
+            self._leaves[record.name] = _Leaf(record.name, kind, value)
         if record.bill is not None:
             self._bills[record.name] = record.bill
         del self.whole[record.name]
@@ -119,7 +137,7 @@ class Leaves(Packing):
     def those_with_context(self) -> Iterator[Record]:
         """COMPLETED actions of which other places differ only in counted context."""
         yield from (record for record in self.whole.values() if record.status is Status.COMPLETED and record.bare != record.name)
-        yield from (_record(leaf, None) for leaf in self._leaves.values() if leaf.more is not None and leaf.more.bare != leaf.name)
+        yield from (_record(leaf, None) for leaf in self._leaves.values() if (more := leaf.more()) is not None and more.bare != leaf.name)
 
     def text_of(self, name: str) -> str:
         known = self._leaves.get(name) or self.whole.get(name)
@@ -155,7 +173,7 @@ def _is_leaf(record: Record) -> bool:
 
 
 def _record(leaf: _Leaf, bill: Bill | None) -> Record:
-    kind, more = leaf.kind, leaf.more
+    kind, more = leaf.kind, leaf.more()
     asked = ActionAsked(
         action=leaf.name,
         at=0.0,
