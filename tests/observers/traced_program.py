@@ -26,6 +26,16 @@ class Lines(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
+async def sent(number: int) -> None:
+    """Observers are told in threads of their own: wait until so many spans have gone out."""
+    while len(spans_in(Path(sys.argv[2]))) < number:  # noqa: ASYNC110 - another thread writes them, and tells nobody
+        await asyncio.sleep(0.01)
+
+
+def spans_in(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
 def die_once(marker: Path) -> None:
     if not marker.exists():
         marker.touch()
@@ -35,7 +45,8 @@ def die_once(marker: Path) -> None:
 @hf.task(name="step")
 async def step(number: int) -> int:
     if number == 2:
-        await asyncio.sleep(0.5)  # the spans of the steps before are sent by then
+        await hf.ctx().checkpoint.save(b"begun")  # that this attempt began is on record by then
+        await sent(4)  # of the two steps before, and their attempts
         die_once(Path(sys.argv[3]))
     return number
 
