@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from holdfast import Retry, Store, ctx, custom_context, group, run, task
+from holdfast import MessageType, Retry, Store, ctx, custom_context, group, run, task
 from holdfast.errors import InvalidOption
 from holdfast.events import Missed, Replayed, RunOpened
 from holdfast.observers.otel import OpenTelemetryObserver, trace_context
@@ -428,6 +428,26 @@ def test_metrics_count_actions_retries_checkpoints_and_what_was_missed(traced: T
     assert found["holdfast.attempt.duration"][("leaf", "COMPLETED")] == 3
     assert found["holdfast.checkpoint.size"][("tree",)] > 0
     assert found["holdfast.observer.missed"] == {(): 5}
+
+
+def test_messages_and_cost_are_in_the_spans_of_those_who_reported_them(traced: Traced) -> None:
+    @task(name="otel.pays")
+    async def pays() -> None:
+        ctx().message(MessageType.WARNING, "dear")
+        ctx().add_cost("0.25", tokens=12, model="m")
+
+    async def main() -> None:
+        async with memory_store(MemoryDisk()) as store:
+            await act(pays(), traced.observer(), store)
+
+    asyncio.run(main())
+    said = {event.name: dict(event.attributes or {}) for event in traced.named("otel.pays attempt")[0].events}
+    assert said == {
+        "message": {"holdfast.type": "warning", "holdfast.text": "dear"},
+        "cost": {"holdfast.cost": "0.25", "holdfast.tokens": 12, "holdfast.model": "m"},
+    }
+    found = traced.metrics()
+    assert (found["holdfast.cost"], found["holdfast.tokens"]) == ({("otel.pays", "m"): 0.25}, {("otel.pays", "m"): 12})
 
 
 def test_no_span_is_left_open_where_ends_were_missed(traced: Traced, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,9 +32,11 @@ from holdfast.events import (
     CheckpointSaved,
     Continued,
     Event,
+    Messaged,
     Missed,
     Replayed,
     RunOpened,
+    Spent,
     WaitBegun,
     Warned,
 )
@@ -77,8 +79,8 @@ class OpenTelemetryObserver:
     """Spans for runs, actions and attempts, and metrics of them.
 
     Spans carry `holdfast.run_name`, `holdfast.run_id`, `holdfast.task`, `holdfast.action`, `holdfast.attempt`, `holdfast.status` and
-    `code.function.name`; errors are recorded in them. Checkpoints, waits, retries and warnings are events of spans. Metrics have the
-    attributes `holdfast.task` and `holdfast.status` alone, so that they stay few.
+    `code.function.name`; errors are recorded in them. Checkpoints, waits, retries, messages, warnings and cost are events of spans. Metrics
+    have the attributes `holdfast.task`, `holdfast.status` and, of cost, `holdfast.model` alone, so that they stay few.
 
     Args:
         tracer_provider: By default the global one.
@@ -178,8 +180,10 @@ class _RunSpans:
             ActionEnded: self._action_ended,
             Replayed: self._was_replayed,
             CheckpointSaved: self._saved,
+            Spent: self._spent,
             WaitBegun: self._waits,
             Warned: self._warned,
+            Messaged: self._messaged,
             Missed: self._missed,
         }
 
@@ -331,6 +335,14 @@ class _RunSpans:
         self._metrics.saved(self._tasks.get(event.action, ""), event.size)
         self._note(event.action, "checkpoint", event.at, {"holdfast.checkpoint.size": event.size, "holdfast.attempt": event.generation[1]})
 
+    def _spent(self, event: Spent) -> None:
+        self._metrics.spent(event, self._tasks.get(event.action, ""))
+        said = {"holdfast.cost": event.cost or "0", "holdfast.tokens": event.tokens, "holdfast.model": event.model}
+        self._note(event.action, "cost", event.at, said)
+
+    def _messaged(self, event: Messaged) -> None:
+        self._note(event.action, "message", event.at, {"holdfast.type": event.type, "holdfast.text": event.content})
+
     def _waits(self, event: WaitBegun) -> None:
         topic = {"holdfast.topic": event.topic} if event.topic else {}
         until = {"holdfast.until": event.until} if event.until is not None else {}
@@ -370,6 +382,8 @@ class _Metrics:
         )
         self._retries = meter.create_counter("holdfast.retries", "{attempt}", "Attempts that are to be followed by another")
         self._saves = meter.create_counter("holdfast.checkpoint.size", "By", "Bytes of saved checkpoints")
+        self._cost = meter.create_counter("holdfast.cost", "1", "What attempts reported, in the program's own currency, by task and model")
+        self._tokens = meter.create_counter("holdfast.tokens", "{token}", "Tokens that attempts reported, by task and model")
         self._missed = meter.create_counter("holdfast.observer.missed", "{event}", "Events that came too fast to be told")
 
     def attempt_ended(self, event: AttemptEnded, task: str, seconds: float | None) -> None:
@@ -386,6 +400,13 @@ class _Metrics:
 
     def saved(self, task: str, size: int) -> None:
         self._saves.add(size, {"holdfast.task": task})
+
+    def spent(self, event: Spent, task: str) -> None:
+        of = {"holdfast.task": task, "holdfast.model": event.model}
+        if event.cost:
+            self._cost.add(float(event.cost), of)
+        if event.tokens:
+            self._tokens.add(event.tokens, of)
 
     def missed(self, count: int) -> None:
         self._missed.add(count)
