@@ -6,14 +6,23 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import costs, fanout, large_files, large_objects, object_stores, stages, steps
+from benchmarks import costs, fanout, large_files, large_objects, object_stores, stages, steps, watched
 from benchmarks.beside_peers import compare
 from benchmarks.rows import ROUNDS, Line, Scale
 from benchmarks.tables import how_taken, promises, write_between
 
 ROWS = {
     row.name: row
-    for row in (*steps.ROWS, *fanout.ROWS, *stages.ROWS, *costs.ROWS, *large_files.ROWS, *object_stores.ROWS, *large_objects.ROWS)
+    for row in (
+        *steps.ROWS,
+        *fanout.ROWS,
+        *stages.ROWS,
+        *costs.ROWS,
+        *watched.ROWS,
+        *large_files.ROWS,
+        *object_stores.ROWS,
+        *large_objects.ROWS,
+    )
 }
 
 

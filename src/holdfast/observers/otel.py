@@ -282,7 +282,7 @@ class _RunSpans:
                 self._after(attempt.action, event, error, at)
         elif task not in _QUIET and (event.action, event.number) not in self._given_up:
             # it ended before its body began, or with the process that owned it
-            ended = {"holdfast.action": event.action, "holdfast.task": task, "holdfast.attempt": event.number}
+            ended: dict[str, Any] = {"holdfast.action": event.action, "holdfast.task": task, "holdfast.attempt": event.number}
             self._run.add_event(f"attempt {event.status.value}", ended, _nanoseconds(event.at))
         self._metrics.attempt_ended(event, task, None if began is None else max(event.at - began, 0.0))
         if event.then is not Status.RETRYING:
