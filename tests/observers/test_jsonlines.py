@@ -15,7 +15,7 @@ import pytest
 
 from holdfast import Retry, ctx, custom_context, run, task
 from holdfast.errors import InvalidOption
-from holdfast.events import Missed, Unknown
+from holdfast.events import Missed, Unknown, Warned
 from holdfast.observers.jsonlines import COMMON, JsonLinesObserver
 from holdfast.status import Status
 from holdfast.testing import MemoryDisk, memory_store
@@ -187,6 +187,17 @@ def test_one_whose_file_is_gone_at_the_start_harms_no_run(tmp_path: Path, caplog
     with caplog.at_level(logging.WARNING, "holdfast"):
         assert observed([observer]) == EXPECTED
     assert "failed; it is told of further events" in caplog.text
+
+
+def test_any_text_can_be_read_back() -> None:
+    text = '日本 \ud800 \n " \x00 \u2028'
+    out, stream = io.BytesIO(), io.StringIO()
+    for observer in (JsonLinesObserver(out), JsonLinesObserver(stream)):
+        observer.on_event(Warned(action=text, at=0.0, category="c", text=text))
+    for written in (out.getvalue().decode(), stream.getvalue()):
+        assert written.count("\n") == 1
+        line = json.loads(written)
+        assert (line["action"], line["text"]) == (text, text)
 
 
 def test_statuses_are_words() -> None:

@@ -123,6 +123,24 @@ def test_a_live_line_never_hides_the_cursor_since_a_killed_process_could_not_giv
     assert "\x1b[?25l" not in show(Terminal(), many)
 
 
+def test_what_a_program_prints_goes_where_it_would_go_without_the_view(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal()
+
+    def events() -> Sequence[Event]:
+        return [opened(), tick("A", 1, 2)]
+
+    async def main() -> None:
+        observer = TerminalObserver(terminal)
+        for event in events():
+            observer.on_event(event)
+        print("a result, for a pipe")
+        await observer.aclose()
+
+    asyncio.run(main())
+    assert capsys.readouterr().out == "a result, for a pipe\n"
+    assert "for a pipe" not in terminal.getvalue()
+
+
 def test_a_resumed_run_says_what_is_on_record() -> None:
     assert show(io.StringIO(), lambda: [opened(recorded=1234)]).startswith("nightly: started, 1,234 actions on record\n")
 

@@ -13,12 +13,13 @@ import threading
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
+from functools import cache
 from os import PathLike
 from typing import IO, Any, Final, Protocol
 
 from holdfast.codec import decode_error
 from holdfast.errors import InvalidOption
-from holdfast.events import ActionAsked, AttemptEnded, CheckpointSaved, Continued, Event, RunOpened, Ticked, Unknown
+from holdfast.events import ActionAsked, CheckpointSaved, Continued, Event, RunOpened, Ticked, Unknown
 from holdfast.status import Status
 
 COMMON: Final = (
@@ -95,7 +96,7 @@ class _Lines:
         if isinstance(event, Ticked) and not self._progress:
             return
         line = self._line(event)
-        self._out.write(json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=_plain, allow_nan=False).encode() + b"\n")
+        self._out.write(_encode(line).encode("utf-8", "backslashreplace") + b"\n")  # a lone surrogate becomes JSON's escape for it
 
     def aclose(self) -> None:
         self._out.close()
@@ -124,14 +125,18 @@ class _Lines:
         }
         if then is not None and then not in _SUSPENDED:
             self._known.pop(event.action, None)
-        for name, *_ in () if isinstance(event, Unknown) and not self._values else event.__fields__:
-            if name not in _TOLD_OTHERWISE and (self._values or name not in VALUES):
-                line.setdefault(
-                    "children_replayed" if isinstance(event, AttemptEnded) and name == "replayed" else name, getattr(event, name)
-                )
+        for name, called in _own_fields(type(event), self._values):
+            line.setdefault(called, getattr(event, name))
         if isinstance(event, Unknown):
             line["event"] = str(event.record.get("e", event.kind))
         return line
+
+
+@cache
+def _own_fields(kind: type[Event], values: bool) -> tuple[tuple[str, str], ...]:
+    """The fields that a line has besides the common ones: each with the name that it has there."""
+    names = [name for name, *_ in kind.__fields__ if name not in _TOLD_OTHERWISE and (values or name not in VALUES)]
+    return tuple((name, "children_replayed" if name == "replayed" else name) for name in names)
 
 
 def _attempt(event: Event) -> int | None:
@@ -154,6 +159,9 @@ def _plain(value: object) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return str(value) if isinstance(value, Decimal) else repr(value)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain, allow_nan=False).encode
 
 
 # where lines go

@@ -215,7 +215,14 @@ class _LiveScreen:
             with self._changing:
                 self._pictures.append(picture)
                 if self._painter is None:
-                    live = self._live_type(console=self._console, get_renderable=self._draw, auto_refresh=False, vertical_overflow="crop")
+                    live = self._live_type(
+                        console=self._console,
+                        get_renderable=self._draw,
+                        auto_refresh=False,
+                        vertical_overflow="crop",
+                        redirect_stdout=_is_terminal(sys.stdout),  # else what the program prints belongs into a file or a pipe
+                        redirect_stderr=_is_terminal(sys.stderr),
+                    )
                     self._painter = _Painter(live)
 
     def closed(self, picture: Picture) -> None:
@@ -344,6 +351,10 @@ class _Drawing:
 def printable(text: str) -> str:
     """Without what would steer the terminal: names and messages come from anywhere."""
     return text if text.isprintable() else "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
 
 
 def _short(task: str) -> str:
