@@ -24,7 +24,11 @@ from holdfast.errors import InvalidOption
 from holdfast.events import Event, Missed, RunOpened
 from holdfast.frozen import Frozen
 
-QUEUE_LENGTH: Final = 10_000
+QUEUE_LENGTH: Final = 500_000
+"""At most so many events wait for an observer: a hundred thousand calls by one `gather` are told of in one burst."""
+STUCK_LENGTH: Final = 10_000
+STUCK_SECONDS: Final = 5.0
+"""And no more than `STUCK_LENGTH` where it has been at one of them for so long."""
 CLOSE_SECONDS: Final = 5.0
 REST_SECONDS: Final = 0.01
 """An observer that is up to date looks again so much later: to wake a thread for each event costs several times what telling it does."""
@@ -105,6 +109,7 @@ class _Line:
         self.given_up = False
         self.has_ended = False
         self._gap = 0  # missed since something last fitted
+        self._took_at = time.monotonic()
         self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -132,13 +137,17 @@ class _Line:
     def offer(self, event: Event) -> None:
         if event.live and not self.wants_live:
             return
-        if self.given_up or self._queue.qsize() >= QUEUE_LENGTH:
+        waiting = self._queue.qsize()
+        if self.given_up or (waiting >= min(STUCK_LENGTH, QUEUE_LENGTH) and self._is_full(waiting)):
             self.missed += 1
             self._gap += 1
             return
         if self._gap:
             self._tell_of_gap()
         self._put(event)
+
+    def _is_full(self, waiting: int) -> bool:
+        return waiting >= QUEUE_LENGTH or time.monotonic() - self._took_at > STUCK_SECONDS
 
     def close(self) -> None:
         """Have the thread end after what is queued."""
@@ -209,6 +218,7 @@ class _Line:
 
     def _tell(self, event: Event) -> Any:
         self.events += 1
+        self._took_at = time.monotonic()
         try:
             return self.observer.on_event(event)
         except BaseException:  # an observer never fails the work: its failure is logged and counted

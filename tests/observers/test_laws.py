@@ -181,6 +181,26 @@ def test_a_queue_keeps_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch, free
     line.close()
 
 
+def test_a_burst_is_kept_for_one_that_goes_on_and_passed_over_for_one_that_is_stuck(
+    free: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    burst = [Replayed(action=f"{number}", at=0.0, task="t", status=Status.COMPLETED) for number in range(3 * telling.STUCK_LENGTH)]
+    going, stuck = Recorder(), Recorder()
+    line, other = telling._Line(going), telling._Line(stuck)
+    for event in burst:
+        line.offer(event)
+    line.close()
+    line.wait(30)
+    assert (going.events, line.missed) == (burst, 0)
+    monkeypatch.setattr(stuck, "on_event", lambda event: free.wait())
+    monkeypatch.setattr(telling, "STUCK_SECONDS", -1.0)
+    for event in burst:
+        other.offer(event)
+    assert other.missed >= len(burst) - telling.STUCK_LENGTH - 1
+    other.give_up()
+    other.close()
+
+
 def test_a_failure_is_logged_once_with_its_traceback_and_the_sums_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> None:
         raise LookupError("its own trouble")
