@@ -605,7 +605,9 @@ class Action:
         if scope.besides is not None and not self._concluded:
             self._tell_besides(scope, outcome)
         try:
-            conclusion = undoing(self._conclusion(scope, outcome, timeout), self.policy, self._has_undos())
+            conclusion = self._conclusion(scope, outcome, timeout)
+            if self.policy.rolls_back:
+                conclusion = undoing(conclusion, self.policy, self._has_undos())
         except InvalidOption as error:  # a `retry_on` that raised
             outcome, conclusion = Error(error), Conclusion(Status.FAILED, Status.FAILED, error)
         try:

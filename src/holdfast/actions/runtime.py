@@ -40,6 +40,10 @@ class Registered:
 
     __slots__ = ("attempt", "context", "order")
 
+    attempt: Any
+    context: Context
+    order: Order
+
     def __init__(self, attempt: Any, order: Order, context: Context) -> None:
         self.attempt = attempt
         self.order = order

@@ -50,8 +50,8 @@ try:
     from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags
     from opentelemetry.trace import Status as SpanStatus
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-except ImportError as error:
-    raise MissingExtra(feature="OpenTelemetry", package="opentelemetry-api", extra="otel") from error
+except ImportError as _missing:
+    raise MissingExtra(feature="OpenTelemetry", package="opentelemetry-api", extra="otel") from _missing
 
 REPLAYED_SPANS: Final = 1_000
 

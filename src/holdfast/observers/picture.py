@@ -61,6 +61,16 @@ class Row:
 
     __slots__ = ("above", "below", "depth", "done", "failed", "is_group", "name", "retries", "reused", "running", "waiting")
 
+    above: Row | None
+    done: int
+    failed: int
+    is_group: bool
+    name: str
+    retries: int
+    reused: int
+    running: int
+    waiting: int
+
     def __init__(self, name: str, *, is_group: bool, above: Row | None) -> None:
         self.name = name
         self.is_group = is_group
