@@ -114,6 +114,13 @@ def test_what_is_deep_is_added_to_the_deepest_row_that_is_shown() -> None:
     assert sum(row.running for row in rows[1:]) == 1
 
 
+def test_a_run_that_goes_on_after_a_crash_is_not_shown_as_crashed() -> None:
+    picture = seen(ended("ROOT", Status.CRASHED))
+    assert picture.status is Status.CRASHED
+    picture.see(began("ROOT", 1))
+    assert picture.status is None
+
+
 def test_of_a_hundred_thousand_groups_few_rows_are_kept() -> None:
     picture = seen()
     for n in range(100_000):

@@ -218,6 +218,8 @@ class Picture:
         return row.child(task, is_group=False) if parent else self.rows
 
     def _started(self, event: Any) -> None:
+        if event.action == self.root:  # it goes on after a crash that was only found now
+            self.status = None
         for bar, values in self._of_action.pop(event.action, {}).items():  # a new attempt has bars of its own
             self.bars[bar].add(*values, -1)
         live = self._live.get(event.action)
