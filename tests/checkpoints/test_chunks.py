@@ -285,7 +285,7 @@ def test_a_manifest_of_another_format_is_an_error_of_its_own(tmp_path: Path, fou
         record = unsealed(newest.read_bytes())
         newest.write_bytes(sealed(to_json({**record, "holdfast": found} if found != "none" else {"kind": "data"})))
         for ask in (checkpoint.load, checkpoint.history):
-            with pytest.raises(CheckpointForeign, match=rf"format {found}, and this Holdfast reads 2\.0; use the version"):
+            with pytest.raises(CheckpointForeign, match=rf"format {found}, and this Holdfast reads 2\.1; use the version"):
                 await ask()
 
     perform(saves, tmp_path)
