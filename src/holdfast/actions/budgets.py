@@ -17,7 +17,7 @@ from holdfast.actions.recorded import BUILTIN
 from holdfast.actions.runtime import Runtime, StopRequest
 from holdfast.clocks import clock
 from holdfast.contexts import AT_ANY_COST, Budget, Context, TaskContext, link_of, tabs_of
-from holdfast.costs import LOCK, Cost, Holding, Report, Tab, charge, hold
+from holdfast.costs import LOCK, Cost, Holding, Over, Report, Tab, charge, hold
 from holdfast.errors import BudgetSpent, BudgetWarning
 from holdfast.events import Spent
 from holdfast.states import Fold, Record
@@ -155,15 +155,17 @@ async def find_room(runtime: Runtime, budgets: tuple[Budget, ...], task: str, ac
         if waiter is None:
             assert isinstance(found, tuple)
             spent, over = found
-            facts = {"budget": spent.name, "of": over.of, "limit": over.limit, "spent": over.spent, "need": over.reserve}
-            error = BudgetSpent(run_name=runtime.run_name, **facts)
             if not runtime.durable:
-                raise error
+                raise _spent_error(runtime.run_name, spent, over)
             if runtime.closing is None:
-                runtime.closing = Closing(runtime, error)
+                runtime.closing = Closing(runtime, spent, task)
             return None
         before = waiter.tab
         await waiter.wait()
+
+
+def _spent_error(run_name: str, tab: Tab, over: Over) -> BudgetSpent:
+    return BudgetSpent(run_name=run_name, budget=tab.name, of=over.of, limit=over.limit, spent=over.spent, need=over.reserve)
 
 
 def _pass_on(tabs: tuple[Tab, ...], found: object, before: Tab | None) -> None:
@@ -216,13 +218,14 @@ def _set(woken: asyncio.Future[None]) -> None:
 
 
 class Closing:
-    """A run that closes down, since a budget is spent."""
+    """A run that closes down, since a budget has no room for another attempt of `task`."""
 
-    def __init__(self, runtime: Runtime, error: BudgetSpent) -> None:
-        self.error = error
+    def __init__(self, runtime: Runtime, tab: Tab, task: str) -> None:
         self._runtime = runtime
+        self._tab = tab
+        self._task = task
         self._looks = False
-        _log.info("run %r: %s; nothing begins any more, and what is at work is let finish", runtime.run_name, error.reason)
+        _log.info("run %r: %s is spent; nothing begins any more, and what is at work is let finish", runtime.run_name, tab.name)
         self.look()
 
     def look(self) -> None:
@@ -235,4 +238,12 @@ class Closing:
         self._looks = False
         runtime = self._runtime
         if runtime.stop is None and runtime.lost is None and not any(action.is_at_work for action in runtime.live.values()):
-            runtime.request(StopRequest(Status.STOPPED, self.error.reason, self.error))
+            error = self._error()
+            runtime.request(StopRequest(Status.STOPPED, error.reason, error))
+
+    def _error(self) -> BudgetSpent:
+        """What was spent at the end: those at work went on spending."""
+        with LOCK:
+            over = self._tab.over(self._task, clock().monotonic())
+        assert over is not None  # what is spent only grows
+        return _spent_error(self._runtime.run_name, self._tab, over)
