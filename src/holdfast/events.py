@@ -388,6 +388,11 @@ def encode_event(event: Event) -> bytes:
     return to_json(_BY_KIND[event.kind].tree(event))
 
 
+def weight(event: Event) -> int:
+    """How many bytes it has in the journal. Of live ones, which are not written, 0."""
+    return 0 if event.live or event.kind not in _BY_KIND else len(encode_event(event))
+
+
 def decode_event(record: dict[str, Any]) -> Event:
     """Make the event of a JSON object. What is not known is kept, not refused."""
     shape = _BY_KIND.get(record.get("e", ""))

@@ -24,7 +24,7 @@ from holdfast.runs.signals import Signals
 from holdfast.status import Status
 from holdfast.stores import Store
 from holdfast.tasks import Call, Task, no_loop
-from holdfast.telling import Observer, Told, check_observers
+from holdfast.telling import Events, Observer, Told, check_observers
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -157,14 +157,17 @@ class RunHandle(Generic[R_co]):
         await self._opened.send(topic, value)
 
     async def events(self) -> AsyncIterator[Event]:
-        """The run's events from now on, until it ends: recorded ones once they are durable, live ones at once."""
+        """The run's events from now on, until it ends: recorded ones once they are durable, live ones at once.
+
+        The run does not wait for whoever takes them: of one who is 500,000 behind, `Missed` says how many are missing there.
+        """
         if not isinstance(self._opened, Run) or self._driving is None or self._driving.done():
             return
-        arrived: asyncio.Queue[Event | None] = asyncio.Queue()
-        stop_listening = self._opened.listen(arrived.put_nowait)
-        self._driving.add_done_callback(lambda _: arrived.put_nowait(None))
+        arrived = Events()
+        stop_listening = self._opened.listen(arrived.offer)
+        self._driving.add_done_callback(lambda _: arrived.end())
         try:
-            while (event := await arrived.get()) is not None:
+            while (event := await arrived.take()) is not None:
                 yield event
         finally:
             stop_listening()

@@ -2,7 +2,8 @@
 
 Each has a bounded queue and a thread of its own, and an event loop there if it needs one. What does not fit is counted, not waited for,
 and the observer is told where something is missing. One that raises is logged once with its traceback, then counted. At the end all of
-them together have `CLOSE_SECONDS`; their threads are daemons, so that one that hangs keeps no process from ending.
+them together have `CLOSE_SECONDS`; their threads are daemons, and so are those in which an async one waits for something that blocks, so
+that one that hangs keeps no process from ending.
 """
 
 from __future__ import annotations
@@ -14,18 +15,20 @@ import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any, Final, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast
 
 from holdfast.bridge import Threads
 from holdfast.clocks import clock
 from holdfast.errors import InvalidOption
-from holdfast.events import Event, Missed, RunOpened
+from holdfast.events import Event, Missed, RunOpened, weight
 from holdfast.frozen import Frozen
 
 QUEUE_LENGTH: Final = 500_000
 """At most so many events wait for an observer: a hundred thousand calls by one `gather` are told of in one burst."""
+QUEUE_BYTES: Final = 256 << 20
+"""And no more than weigh about so much, by their size in the journal: an outcome may have 64 KiB there."""
 STUCK_LENGTH: Final = 10_000
 STUCK_SECONDS: Final = 5.0
 """And no more than `STUCK_LENGTH` where it has been at one of them for so long."""
@@ -33,14 +36,22 @@ CLOSE_SECONDS: Final = 5.0
 REST_SECONDS: Final = 0.01
 """An observer that is up to date looks again so much later: to wake a thread for each event costs several times what telling it does."""
 
+WEIGHED_EACH: Final = 64
+"""One event of so many is weighed."""
+
+IN_ITS_CALL: Final = (Exception, asyncio.CancelledError, SystemExit, GeneratorExit)
+"""What an observer may raise where it is called on the run's loop, and harm nobody. A KeyboardInterrupt there is somebody's Ctrl-C."""
+
+T = TypeVar("T")
+
 _log = logging.getLogger("holdfast")
 
 
 class Observer(Protocol):
     """Is told of every recorded event of a run once it is durable; with an attribute `live = True` also of live events, at once.
 
-    `on_event` is called in a thread of the observer's own; what it returns is awaited, if it can be, on a loop in that thread. Besides,
-    an observer may have
+    `on_event` is called in a thread of the observer's own; what it returns is awaited, if it can be, on a loop in that thread. One that is
+    given to several runs at once is called in a thread of each of them. Besides, an observer may have
 
     - `for_run(opened: RunOpened) -> Observer`: gives who is told of this one run, so that one observer can be given to several runs, each
       with a state of its own. Called on the run's loop.
@@ -60,7 +71,7 @@ class Told(Frozen):
     Attributes:
         observer: As it was given to the run.
         events: How many it was told of.
-        missed: How many did not fit into its queue, or came when it had been given up.
+        missed: How many did not fit into its queue, came when it had been given up, or still waited then.
         failed: How often it raised.
         has_ended: Whether it took all that it was told, and was closed.
     """
@@ -91,6 +102,10 @@ def check_observers(given: Any) -> tuple[Observer, ...]:
     for observer in observers:
         if not callable(getattr(observer, "on_event", None)):
             raise InvalidOption(option="observers", value=observer, reason="an observer has a method on_event(event)")
+        if inspect.isclass(observer) and inspect.isfunction(inspect.getattr_static(observer, "on_event")):
+            raise InvalidOption(
+                option="observers", value=observer, reason=f"it takes an observer, not its class: write {observer.__name__}()"
+            )
     return observers
 
 
@@ -109,9 +124,12 @@ class _Line:
         self.given_up = False
         self.has_ended = False
         self._gap = 0  # missed since something last fitted
+        self._offered = 0
+        self._weight = 0.0  # of an event, about
         self._took_at = time.monotonic()
         self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._closing = threading.Event()
+        self._is_last = False  # it was told all there is
         self._thread: threading.Thread | None = None
         self._awake: Callable[[], object] | None = None  # of a loop that sleeps
         self._awaiting: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
@@ -124,21 +142,31 @@ class _Line:
 
     def open(self, opened: RunOpened) -> None:
         """Find out who is told of this run."""
-        for_run = getattr(self.given, "for_run", None)
-        if for_run is None:
-            return
         try:
-            self.observer = for_run(opened)
-            self.wants_live = bool(getattr(self.observer, "live", False))
-        except Exception:
+            for_run = getattr(self.given, "for_run", None)
+            if for_run is not None:
+                self.observer = for_run(opened)
+                self.wants_live = bool(getattr(self.observer, "live", False))
+        except IN_ITS_CALL:
             self.given_up = True
             self.note_failure()
+
+    def around(self) -> Around | None:
+        """What it sets up around bodies."""
+        try:
+            return None if self.given_up else cast("Around | None", getattr(self.observer, "around", None))
+        except IN_ITS_CALL:
+            self.note_failure()
+            return None
 
     def offer(self, event: Event) -> None:
         if event.live and not self.wants_live:
             return
         waiting = self._queue.qsize()
-        if self.given_up or (waiting >= min(STUCK_LENGTH, QUEUE_LENGTH) and self._is_full(waiting)):
+        if self._offered % WEIGHED_EACH == 0:
+            self._weight += (weight(event) - self._weight) / min(self._offered / WEIGHED_EACH + 1, 8)
+        self._offered += 1
+        if self.given_up or waiting * self._weight > QUEUE_BYTES or (waiting >= min(STUCK_LENGTH, QUEUE_LENGTH) and self._is_full(waiting)):
             self.missed += 1
             self._gap += 1
             return
@@ -157,8 +185,12 @@ class _Line:
         self._closing.set()
 
     def give_up(self) -> None:
-        """Wait no longer for it. What it awaits is cancelled."""
+        """Wait no longer for it. What it awaits is cancelled, and what waits for it is missed."""
         self.given_up = True
+        while not self._queue.empty():
+            event = self._queue.get()
+            self.missed += event is not None and not isinstance(event, Missed)
+        self._queue.put(None)  # for the thread, should it ever come back
         if (awaiting := self._awaiting) is not None:
             try:
                 awaiting[0].call_soon_threadsafe(awaiting[1].cancel)
@@ -201,65 +233,69 @@ class _Line:
     # in its own thread
 
     def _run(self) -> None:
-        while not self.given_up:
-            event = self._next_event()
-            answer = self._aclose() if event is None else self._tell(event)
+        while not (self.given_up or self.has_ended):
+            answer = self._tell_next(self._next_event())
             if inspect.isawaitable(answer):
-                self._go_on_with(answer, is_last=event is None)
-                return
-            if event is None:
-                self.has_ended = True
-                return
+                self._go_on_with(answer)
+            self.has_ended = self._is_last and not self.given_up
 
     def _next_event(self) -> Event | None:
         if self._queue.empty():
             self._closing.wait(REST_SECONDS)
         return self._queue.get()
 
-    def _tell(self, event: Event) -> Any:
-        self.events += 1
-        self._took_at = time.monotonic()
+    def _tell_next(self, event: Event | None) -> Any:
+        """Tell it an event, or that there are no more. Returns what it answered."""
         try:
-            return self.observer.on_event(event)
+            if event is not None:
+                self.events += 1
+                self._took_at = time.monotonic()
+                return self.observer.on_event(event)
+            self._is_last = True
+            aclose = getattr(self.observer, "aclose", None)
+            return aclose() if aclose is not None and not self.given_up else None
         except BaseException:  # an observer never fails the work: its failure is logged and counted
             self.note_failure()
             return None
 
-    def _aclose(self) -> Any:
-        aclose = getattr(self.observer, "aclose", None)
-        try:
-            return aclose() if aclose is not None else None
-        except BaseException:  # as in `_tell`
-            self.note_failure()
-            return None
-
-    def _go_on_with(self, answer: Awaitable[Any], *, is_last: bool) -> None:
+    def _go_on_with(self, answer: Awaitable[Any]) -> None:
         """Tell the rest in a loop, which an observer that has to be awaited needs."""
         try:
-            asyncio.run(self._serve(answer, is_last=is_last))
+            with asyncio.Runner() as runner:
+                loop = runner.get_loop()
+                loop.set_default_executor(_DaemonThreads())
+                serving = loop.create_task(self._serve(answer))
+                while not serving.done():
+                    self._run_loop(loop, serving)
         except BaseException:  # its loop could not be begun or ended
+            self.note_failure()
+
+    def _run_loop(self, loop: asyncio.AbstractEventLoop, serving: asyncio.Task[None]) -> None:
+        """Some task of the observer's may end the loop, by SystemExit or `stop`: then it is run on."""
+        try:
+            loop.run_until_complete(serving)
+        except BaseException:
             if not self.given_up:
                 self.note_failure()
 
-    async def _serve(self, answer: Any, *, is_last: bool) -> None:
+    async def _serve(self, answer: Any) -> None:
         loop, awake = asyncio.get_running_loop(), asyncio.Event()
         task = asyncio.current_task()
         assert task is not None
         self._awaiting = loop, task
-        await self._wait_for(answer)
-        while not self.given_up and not is_last:
-            if self._queue.empty():
-                self._awake = lambda: loop.call_soon_threadsafe(awake.set)
-                if self._queue.empty():  # else somebody put something before there was anyone to be woken
-                    await awake.wait()
-                self._awake = None
-                awake.clear()
-                continue
-            event = self._queue.get()
-            is_last = event is None
-            await self._wait_for(self._aclose() if event is None else self._tell(event))
-        self._awaiting = None
-        self.has_ended = not self.given_up
+        try:
+            await self._wait_for(answer)
+            while not (self.given_up or self._is_last):
+                if self._queue.empty():
+                    self._awake = lambda: _wake(loop, awake)
+                    if self._queue.empty():  # else somebody put something before there was anyone to be woken
+                        await self._wait_for(awake.wait())
+                    self._awake = None
+                    awake.clear()
+                    continue
+                await self._wait_for(self._tell_next(self._queue.get()))
+        finally:
+            self._awaiting = self._awake = None
 
     async def _wait_for(self, answer: Any) -> None:
         if self.given_up or not inspect.isawaitable(answer):
@@ -272,6 +308,28 @@ class _Line:
             if self.given_up:
                 raise
             self.note_failure()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, awake: asyncio.Event) -> None:
+    try:
+        loop.call_soon_threadsafe(awake.set)
+    except RuntimeError:  # it closed just now
+        pass
+
+
+class _DaemonThreads(ThreadPoolExecutor):
+    """For what an async observer does by `asyncio.to_thread`. A loop takes no other kind of executor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._daemons = Threads("holdfast-observer-waits")
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        return self._daemons.submit(lambda: fn(*args, **kwargs))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Waits for none of them."""
+        self._daemons.close()
 
 
 class Telling:
@@ -290,7 +348,7 @@ class Telling:
 
     def surroundings(self) -> Sequence[Surrounding]:
         """What observers set up around bodies."""
-        found = [(line, getattr(line.observer, "around", None)) for line in self._lines if not line.given_up]
+        found = [(line, line.around()) for line in self._lines]
         return [Surrounding(around, line.note_failure) for line, around in found if around is not None]
 
     @property
@@ -320,12 +378,41 @@ class Telling:
         finally:
             threads.close()
         for line in self._lines:
-            in_time = line.has_ended
+            in_time, is_late = line.has_ended, not (line.has_ended or line.given_up)
             if not in_time:
                 line.give_up()
             if line.missed or line.failed or not in_time:
-                still = "" if in_time else ", and was still at work at the end"
+                still = ", and was still at work at the end" if is_late else ""
                 _log.warning("observer %r missed %d events, failed at %d%s", line.given, line.missed, line.failed, still)
+
+
+class Events:
+    """Events for one who takes them on the run's own loop: at most `QUEUE_LENGTH` wait, and where some are missing `Missed` stands."""
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._gap = 0
+
+    def offer(self, event: Event) -> None:
+        if self._waiting.qsize() >= QUEUE_LENGTH:
+            self._gap += 1
+            return
+        self._tell_of_gap()
+        self._waiting.put_nowait(event)
+
+    def end(self) -> None:
+        """There are no more."""
+        self._tell_of_gap()
+        self._waiting.put_nowait(None)
+
+    async def take(self) -> Event | None:
+        """The next one, None at the end."""
+        return await self._waiting.get()
+
+    def _tell_of_gap(self) -> None:
+        if self._gap:
+            count, self._gap = self._gap, 0
+            self._waiting.put_nowait(Missed(action="", at=clock().now(), count=count))
 
 
 def _wait_for_all(lines: Iterable[_Line], seconds: float) -> None:

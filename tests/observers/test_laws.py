@@ -9,13 +9,14 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 from holdfast import start, task, telling
 from holdfast.events import AttemptEnded, Event, Missed, Replayed, RunOpened
 from holdfast.launch import run
+from holdfast.runs.owned import Run
 from holdfast.status import Status
 from holdfast.telling import Told
 from holdfast.testing import MemoryDisk, memory_store, run_shuffled
@@ -242,6 +243,158 @@ def test_what_an_async_observer_began_goes_on_between_its_events() -> None:
     assert batching.written == [event for event in recorder.events if not event.live]
 
 
+class EndsItsLoop:
+    """Brings down the loop in which it is told."""
+
+    live = True
+
+    def __init__(self, how: Callable[[], Awaitable[None]]) -> None:
+        self.events: list[Event] = []
+        self.is_closed = False
+        self._how = how
+
+    async def on_event(self, event: Event, /) -> None:
+        self.events.append(event)
+        await self._how()
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+async def exits_in_a_task_of_its_own() -> None:
+    async def leave() -> None:
+        raise SystemExit
+
+    task = asyncio.create_task(leave())
+    await asyncio.sleep(0)
+    task.exception()
+
+
+async def waits_for_a_task_that_is_interrupted() -> None:
+    async def leave() -> None:
+        raise KeyboardInterrupt
+
+    await asyncio.create_task(leave())
+
+
+async def stops_its_loop() -> None:
+    asyncio.get_running_loop().stop()
+
+
+async def cancels_who_tells_it() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+ENDS_OF_LOOPS = [exits_in_a_task_of_its_own, waits_for_a_task_that_is_interrupted, stops_its_loop, cancels_who_tells_it]
+
+
+@pytest.mark.parametrize("how", ENDS_OF_LOOPS)
+def test_one_that_ends_its_loop_is_counted_and_told_on_in_another_and_those_behind_it_miss_nothing(
+    how: Callable[[], Awaitable[None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> tuple[Told, ...]:
+        async with memory_store(MemoryDisk()) as store:
+            handle = await start(root(), run_name="observed", store=store, observers=[ending, recorder])
+            assert await handle.result() == EXPECTED
+            return handle.told
+
+    ending, recorder = EndsItsLoop(how), Recorder()
+    with caplog.at_level(logging.ERROR, "asyncio"):
+        told, beside = asyncio.run(main())
+    assert (told.events, told.missed, told.has_ended, told.failed > 0) == (len(recorder.events), 0, True, True)
+    assert ending.events == recorder.events
+    assert ending.is_closed
+    assert (beside.failed, beside.missed, beside.has_ended) == (0, 0, True)
+    assert "Event loop is closed" not in caplog.text
+
+
+def test_what_still_waits_for_one_that_is_given_up_is_missed_and_not_kept(free: threading.Event) -> None:
+    async def main() -> tuple[Told, ...]:
+        async with memory_store(MemoryDisk()) as store:
+            handle = await start(root(), run_name="observed", store=store, observers=[stuck, recorder])
+            await handle.result()
+            return handle.told
+
+    stuck, recorder = Misbehaving(free.wait, is_async=False), Recorder()
+    stuck.live = True  # type: ignore[attr-defined]
+    with patience(0.1):
+        told, beside = asyncio.run(main())
+    assert (told.events, told.missed, told.has_ended) == (1, beside.events - 1, False)
+
+
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError, GeneratorExit, ValueError])
+@pytest.mark.parametrize("where", ["for_run", "around", "begin of around", "end of around"])
+def test_whatever_it_raises_on_the_runs_own_loop_is_counted_and_the_run_goes_on(where: str, error: type[BaseException]) -> None:
+    class Surround:
+        def __enter__(self) -> None:
+            if where == "begin of around":
+                raise error
+
+        def __exit__(self, *exc: object) -> None:
+            if where == "end of around":
+                raise error
+
+    class Raising(Recorder):
+        def for_run(self, opened: RunOpened) -> Recorder:
+            if where == "for_run":
+                raise error
+            return self
+
+        def around(self, body: object) -> Surround:
+            if where == "around":
+                raise error
+            return Surround()
+
+    async def main() -> tuple[Told, ...]:
+        async with memory_store(MemoryDisk()) as store:
+            handle = await start(root(), run_name="observed", store=store, observers=[Raising(), Recorder()])
+            assert await handle.result() == EXPECTED
+            return handle.told
+
+    told, beside = asyncio.run(main())
+    assert told.failed >= 1
+    assert (beside.failed, beside.missed, beside.has_ended) == (0, 0, True)
+
+
+def test_large_outcomes_fill_a_queue_before_many_small_ones_do(monkeypatch: pytest.MonkeyPatch, free: threading.Event) -> None:
+    def told(value: str) -> int:
+        line = telling._Line(Misbehaving(free.wait, is_async=False))
+        for number in range(5_000):
+            line.offer(AttemptEnded(action=f"{number}", at=0.0, number=0, status=Status.COMPLETED, then=Status.COMPLETED, value=value))
+        kept = line._queue.qsize()
+        line.give_up()
+        return kept
+
+    monkeypatch.setattr(telling, "QUEUE_BYTES", 10 << 20)
+    assert told("small") > 4_900
+    assert 100 < told("x" * 50_000) < 300
+
+
+def test_one_who_iterates_over_events_and_falls_behind_is_told_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    every: list[Event] = []
+
+    async def main() -> list[Event]:
+        async with memory_store(MemoryDisk()) as store:
+            handle = await start(root(), run_name="observed", store=store)
+            assert isinstance(handle._opened, Run)
+            handle._opened.listen(every.append)
+            arriving = handle.events()
+            taken = [await anext(arriving)]
+            await handle.result()
+            return taken + [event async for event in arriving]
+
+    monkeypatch.setattr(telling, "QUEUE_LENGTH", 8)
+    taken = asyncio.run(main())
+    missed = [event.count for event in taken if isinstance(event, Missed)]
+    behind = next(place for place, event in enumerate(taken) if isinstance(event, Missed))
+    assert behind in (8, 9)
+    first = every.index(taken[0])
+    assert taken[:behind] == every[first : first + behind]
+    assert first + behind + missed[0] == len(every)
+
+
 class ForEach:
     """Gives each run a recorder of its own."""
 
@@ -361,6 +514,10 @@ class StuckAsync:
     async def on_event(self, event):
         threading.Event().wait()
 
+class StuckInAThreadOfItsOwn:
+    async def on_event(self, event):
+        await asyncio.to_thread(threading.Event().wait)
+
 class StuckAtItsEnd:
     def on_event(self, event): ...
     def aclose(self):
@@ -372,7 +529,7 @@ async def main() -> str:
 
 async def both():
     async with hf.Store("memory://stuck") as store:
-        return await hf.run(main(), run_name="a", store=store, observers=[Stuck(), StuckAsync(), StuckAtItsEnd()])
+        return await hf.run(main(), run_name="a", store=store, observers=[Stuck(), StuckAsync(), StuckInAThreadOfItsOwn(), StuckAtItsEnd()])
 
 print(asyncio.run(both()))
 """

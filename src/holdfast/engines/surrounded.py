@@ -16,7 +16,7 @@ from holdfast.engines.protocol import Engine
 from holdfast.errors import InvalidContext, InvalidOption
 from holdfast.frozen import Frozen
 from holdfast.orders import ActionID, Capsule, Order
-from holdfast.telling import Surrounding
+from holdfast.telling import IN_ITS_CALL, Surrounding
 
 _NO_ERROR = (None, None, None)
 
@@ -75,13 +75,13 @@ class Surrounded:
             try:
                 manager = surrounding.around(body)
                 given = manager.__enter__()
-            except Exception:
+            except IN_ITS_CALL:
                 surrounding.note_failure()
                 continue
             entered.append((surrounding, manager))
             try:
                 trace.update(_trace_keys(given))
-            except Exception:
+            except IN_ITS_CALL:
                 surrounding.note_failure()
         return entered, trace
 
@@ -131,5 +131,5 @@ def _leave(entered: Sequence[tuple[Surrounding, AbstractContextManager[Any]]], c
     for surrounding, manager in reversed(entered):
         try:
             manager.__exit__(*(_NO_ERROR if cause is None else (type(cause), cause, cause.__traceback__)))
-        except Exception:
+        except IN_ITS_CALL:
             surrounding.note_failure()
