@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from holdfast.costs import NOTHING, ZERO, Bill, Cost, Costs, larger, plus, total
 from holdfast.events import (
@@ -44,6 +44,9 @@ _OUTCOMES = _EXECUTED | {Status.ROLLED_BACK}
 _OWN_ENDS = frozenset({Status.FAILED, Status.TIMED_OUT, Status.CANCELLED})
 _MAY_START = frozenset({Status.PENDING, Status.RETRYING, Status.STOPPED, Status.CRASHED})
 _UNDOING = frozenset({Status.ROLLING_BACK, Status.ROLLED_BACK})
+
+#: An event that lies so much before an earlier one tells of a clock that was set back.
+SET_BACK_SECONDS: Final = 1.0
 
 Generation3: TypeAlias = tuple[int, int, int]
 
@@ -254,7 +257,8 @@ class Record:
 class Worked:
     """For how long the run was worked on: in each ownership from its first attempt's start to the last start or end in it.
 
-    What came after that, up to a crash, nobody knows, and what lies between two ownerships is no work.
+    What came after that, up to a crash, nobody knows, and what lies between two ownerships is no work. Where the clock was set back, it
+    goes on counting from there: what had passed before stays.
     """
 
     __slots__ = ("_before", "_began", "epoch", "until")
@@ -269,6 +273,13 @@ class Worked:
     def begin(self, epoch: int, at: float) -> None:
         """Another owner began."""
         self._before, self.epoch, self._began, self.until = self.seconds, epoch, at, at
+
+    def reach(self, at: float) -> None:
+        """Something began or ended. Threads may tell of it a little out of order."""
+        if at < self.until - SET_BACK_SECONDS:
+            self.begin(self.epoch, at)
+        else:
+            self.until = max(self.until, at)
 
     @property
     def seconds(self) -> float:
@@ -391,7 +402,7 @@ class Fold:
         record.attempt = Attempt(event.number, event.epoch, event.at, record.status)
         if event.epoch != self.worked.epoch:
             self.worked.begin(event.epoch, event.at)
-        self.worked.until = event.at
+        self.worked.reach(event.at)
         record.status = Status.RUNNING
         record.bars = None
         if record.notes is not None:
@@ -413,7 +424,7 @@ class Fold:
         attempt.status, attempt.ended_at, attempt.error, attempt.abandoned = event.status, event.at, event.error, event.abandoned
         attempt.unknown = event.unknown
         if event.status is not Status.CRASHED:  # that is written by the next owner
-            self.worked.until = event.at
+            self.worked.reach(event.at)
         if event.status is Status.CRASHED and record.notes is not None:
             record.notes.begin()  # it was about to end, and did not
         record.status, record.next_at, record.final = event.then, event.next_at, event.final

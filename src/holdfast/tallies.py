@@ -4,6 +4,8 @@ Rows are the calls of `map` and `records`. A row counts as *processed* once it i
 and was passed over (*skipped*), or it failed and ended its `map` (*failed*). So a run of which all rows are done shows 100 %, also where
 some were skipped; who was skipped is another number. A row that was cancelled, stopped, crashed or undone is not processed.
 
+How many rows a stream will have nobody knows before its end. As long as it goes on, no remaining time is told, and it is never at 100 %.
+
 Where a run has no rows, every action counts, the root too, but for what `ctx()` records and what undoes: then 100 % means that all is done
 that was asked for. How much a body will still ask for nobody knows, so that such a percentage may go back.
 """
@@ -31,10 +33,12 @@ class Stats(Frozen):
         processed: Rows at their end: COMPLETED, failed or skipped.
         failed: Of these, rows whose failure ended what asked for them.
         skipped: Of these, rows that failed and were passed over.
-        percent: Of `processed` in `total`: from 0.0, where nothing is done, to 100.0, which means all done.
+        percent: Of `processed` in `total`: from 0.0, where nothing is done, to 100.0, which means all done. Less, as long as more items may
+            follow.
         rows_per_second: Processed, over `elapsed_seconds`. 0.0 as long as nothing can be said.
         elapsed_seconds: For how long the run was worked on, without what lies between a crash or stop and the next process.
-        remaining_seconds: Until all is processed, at that rate. 0.0 when it is; None when nothing can be said.
+        remaining_seconds: Until all is processed, at that rate. 0.0 when it is; None when nothing can be said, as of a stream before its
+            end, or where the run COMPLETED and left rows undone.
     """
 
     total: int
@@ -47,7 +51,9 @@ class Stats(Frozen):
     remaining_seconds: float | None
 
 
-def stats_of(total: int, completed: int, failed: int, skipped: int, elapsed_seconds: float, *, is_over: bool) -> Stats:
+def stats_of(
+    total: int, completed: int, failed: int, skipped: int, elapsed_seconds: float, *, is_over: bool, is_open: bool = False
+) -> Stats:
     """The statistics of so many rows. Pure.
 
     Args:
@@ -57,21 +63,24 @@ def stats_of(total: int, completed: int, failed: int, skipped: int, elapsed_seco
         skipped: Rows that failed and were passed over.
         elapsed_seconds: For how long the run was worked on.
         is_over: Whether the run COMPLETED: then nothing is left to do, also where there never was anything.
+        is_open: Whether more rows may follow, nobody knows how many.
     """
     processed = completed + failed + skipped
     total = max(total, processed)
     left = total - processed
     rate = processed / elapsed_seconds if elapsed_seconds > 0 else 0.0
-    is_done = not left and (processed > 0 or is_over)
+    is_done = not left and not is_open and (processed > 0 or is_over)
+    at_least = total + (is_open and not left)  # one more, that is
+    remaining = left / rate if rate > 0 and not is_open and not is_over else None
     return Stats(
         total=total,
         processed=processed,
         failed=failed,
         skipped=skipped,
-        percent=100.0 if is_done else 100.0 * processed / total if total else 0.0,
+        percent=100.0 if is_done else 100.0 * processed / at_least if at_least else 0.0,
         rows_per_second=rate,
         elapsed_seconds=max(elapsed_seconds, 0.0),
-        remaining_seconds=0.0 if is_done else left / rate if rate > 0 else None,
+        remaining_seconds=0.0 if is_done else remaining,
     )
 
 
@@ -80,23 +89,28 @@ def tally(fold: Fold) -> Stats:
     root = fold.actions.get(fold.root)
     is_over = root is not None and root.status is Status.COMPLETED
     completed = failed = skipped = total = 0
-    for counted, members in _families(fold):
+    is_open = False
+    for counted, may_follow, members in _families(fold):
         found = 0
+        is_open = is_open or may_follow
         for record in members:
             found += 1
             completed += record.status is Status.COMPLETED
             skipped += record.status in _FAILED and record.skips
             failed += record.status in _FAILED and not record.skips
         total += max(found, counted)
-    return stats_of(total, completed, failed, skipped, fold.worked.seconds, is_over=is_over)
+    return stats_of(total, completed, failed, skipped, fold.worked.seconds, is_over=is_over, is_open=is_open)
 
 
-def _families(fold: Fold) -> Iterator[tuple[int, Iterable[Record]]]:
-    """Rows that an action asks for of one task, with how many there are in all, as far as that is known."""
-    asking = [(record.name, record.notes.rows) for record in fold.actions.values() if record.notes is not None and record.notes.rows]
+def _families(fold: Fold) -> Iterator[tuple[int, bool, Iterable[Record]]]:
+    """Rows that an action asks for of one task, with how many there are in all, as far as that is known, and whether more may follow."""
+    asking = [record for record in fold.actions.values() if record.notes is not None and record.notes.rows]
     if not asking:
-        yield 0, (record for record in fold.actions.values() if record.name not in fold.undos and not record.task.startswith(BUILTIN))
-    for name, rows in asking:
+        steps = (record for record in fold.actions.values() if record.name not in fold.undos and not record.task.startswith(BUILTIN))
+        yield 0, False, steps
+    for asker in asking:
+        rows = asker.notes.rows if asker.notes is not None else ()
         for task in dict.fromkeys(task for _, task, _ in rows):
-            counted = sum(total or 0 for _, of, total in rows if of == task)
-            yield counted, (child for child in fold.children_of(name) if child.task == task)
+            totals = [total for _, of, total in rows if of == task]
+            may_follow = None in totals and asker.status is not Status.COMPLETED
+            yield sum(total or 0 for total in totals), may_follow, (row for row in fold.children_of(asker.name) if row.task == task)

@@ -33,6 +33,10 @@ CASES: dict[str, tuple[dict[str, Any], tuple[float, float, float | None]]] = {
     "more than was known": ({"total": 3, "completed": 5}, (100.0, 0.5, 0.0)),
     "no time passed": ({"total": 10, "completed": 5, "elapsed_seconds": 0.0}, (50.0, 0.0, None)),
     "one is left": ({"total": 100_000, "completed": 99_999}, (99.999, 9999.9, 1 / 9999.9)),
+    "a stream, some under way": ({"total": 10, "completed": 5, "is_open": True}, (50.0, 0.5, None)),
+    "a stream, all so far": ({"total": 9, "completed": 9, "is_open": True}, (90.0, 0.9, None)),
+    "a stream, none yet": ({"total": 0, "is_open": True}, (0.0, 0.0, None)),
+    "over, with rows left undone": ({"total": 10, "completed": 5, "is_over": True}, (50.0, 0.5, None)),
 }
 
 
@@ -48,13 +52,13 @@ def test_percent_rate_and_remaining_time_follow_from_counts(case: str) -> None:
 counts = st.integers(0, 10**9)
 
 
-@given(counts, counts, counts, counts, st.floats(-1, 1e9), st.booleans())
+@given(counts, counts, counts, counts, st.floats(-1, 1e9), st.booleans(), st.booleans())
 def test_no_numbers_show_more_than_all_or_less_than_nothing(
-    total: int, completed: int, failed: int, skipped: int, elapsed: float, is_over: bool
+    total: int, completed: int, failed: int, skipped: int, elapsed: float, is_over: bool, is_open: bool
 ) -> None:
-    stats = stats_of(total, completed, failed, skipped, elapsed, is_over=is_over)
+    stats = stats_of(total, completed, failed, skipped, elapsed, is_over=is_over, is_open=is_open)
     assert 0.0 <= stats.percent <= 100.0
-    assert (stats.percent == 100.0) == (stats.processed == stats.total and (stats.processed > 0 or is_over))
+    assert (stats.percent == 100.0) == (stats.processed == stats.total and (stats.processed > 0 or is_over) and not is_open)
     assert stats.processed <= stats.total
     assert stats.rows_per_second >= 0
     assert stats.elapsed_seconds >= 0
@@ -124,6 +128,43 @@ def test_rows_are_counted_by_what_became_of_them(case: str) -> None:
     events, expected = FOLDS[case]
     stats = tally(Fold.of(events))
     assert (stats.total, stats.processed, stats.failed, stats.skipped) == expected
+
+
+@pytest.mark.parametrize(
+    ("events", "may_be_done"),
+    [
+        ([*ROOT, rows(None), *row("a", COMPLETED)], False),
+        ([*ROOT, rows(None), *row("a", COMPLETED), seen(None)], False),
+        ([*ROOT, rows(None), *row("a", COMPLETED), seen(1)], True),
+        ([*ROOT, rows(None), *row("a", COMPLETED), OVER], True),
+        ([*ROOT, rows(1), *row("a", COMPLETED), rows(None, "x", "x 0.0")], False),
+    ],
+    ids=["under way", "some seen", "at its end", "left for good", "beside one that is done"],
+)
+def test_a_stream_is_not_done_before_its_end_is_known(events: list[Event], may_be_done: bool) -> None:
+    found = tally(Fold.of(events))
+    assert (found.percent == 100.0, found.remaining_seconds == 0.0) == (may_be_done, may_be_done)
+    assert may_be_done or found.remaining_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds"),
+    [
+        ((100, 101, 103), 3),
+        ((100, 110, 50, 55), 15),
+        ((100, 110, 0, 5, 120, 121), 131),
+        ((100, 110, 109.8, 110.2, 109.9, 111), 11),
+        ((100, 100), 0),
+    ],
+    ids=["forward", "set back", "back and forth", "a little out of order", "at one instant"],
+)
+def test_a_clock_that_is_set_back_takes_no_time_away(times: tuple[float, ...], seconds: float) -> None:
+    events: list[Event] = [ActionAsked(action="r", at=1.0, task="t"), AttemptStarted(action="r", at=times[0], number=0, epoch=1)]
+    for number, at in enumerate(times[1:]):
+        name = f"row {number}"
+        events += [ActionAsked(action=name, at=at, task="row", parent="r"), AttemptStarted(action=name, at=at, number=0, epoch=1)]
+    found = tally(Fold.of(events))
+    assert found.elapsed_seconds == pytest.approx(seconds)
 
 
 # real runs
@@ -206,6 +247,32 @@ def test_a_run_that_is_under_way_shows_what_is_left() -> None:
     assert found.remaining_seconds == pytest.approx(5.0, rel=0.3)
     last = store.state_sync("it").stats
     assert (last.percent, last.remaining_seconds) == (100.0, 0.0)
+
+
+@task
+async def streams_and_fails(until: str) -> int:
+    found = records(work, feed(20))
+    async for _ in found:
+        pass
+    if ends_well:
+        return found.summary.success_count
+    raise ValueError(until)
+
+
+ends_well = False
+
+
+def test_how_many_rows_a_stream_had_is_known_again_when_it_was_streamed_again() -> None:
+    global ends_well
+    ends_well = False
+    store = memory_store(MemoryDisk())
+    for _ in range(2):
+        with pytest.raises(ValueError, match="the end"):
+            asyncio.run(run(streams_and_fails("the end"), run_name="it", store=store))
+        found = store.state_sync("it").stats
+        assert (found.total, found.processed, found.percent, found.remaining_seconds) == (20, 20, 100.0, 0.0)
+    ends_well = True
+    assert asyncio.run(run(streams_and_fails("the end"), run_name="it", store=store)) == 16
 
 
 @pytest.mark.parametrize("on", ["disk", "bucket"])

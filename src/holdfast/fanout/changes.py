@@ -23,7 +23,7 @@ class Watch:
     it, and how many such came before.
     """
 
-    __slots__ = ("_action", "_before", "_before_total", "_block", "_now", "_place", "_scope", "_seen", "_task")
+    __slots__ = ("_action", "_before", "_before_total", "_block", "_counted", "_now", "_place", "_scope", "_seen", "_task")
 
     def __init__(self, scope: Scope, task: str, group: tuple[str, ...], total: int | None) -> None:
         assert scope.runtime.state is not None
@@ -38,6 +38,7 @@ class Watch:
         self._now = bytearray()  # only where there is something to compare it with
         self._block: list[str] = []
         self._seen = 0
+        self._counted = total
         scope.runtime.append(RowsCounted(action=self._action, at=clock().now(), place=self._place, task=task, total=total))
 
     def see(self, name: str) -> None:
@@ -70,7 +71,9 @@ class Watch:
             self._now += prints.encode()
             is_known = self._before.startswith(prints.encode(), first * WIDTH)
             if is_known and (total is None or total == self._before_total):
-                return
+                if total == self._counted:
+                    return
+                first, prints = self._seen, ""  # how many there were is news: this time nobody knew it beforehand
         if prints or total is not None:
             event = RowsSeen(action=self._action, at=clock().now(), place=self._place, first=first, prints=prints, total=total)
             self._scope.runtime.append(event)
