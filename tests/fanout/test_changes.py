@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import pytest
@@ -213,6 +213,44 @@ def test_two_maps_of_one_body_are_compared_each_with_itself() -> None:
     fails[0] = False
     warned = go(two(1), changed(6)[:10])[1]
     assert sorted(text.partition(": ")[2].partition(" differs")[0] for text in warned) == ["row 1", "row 6"]
+
+
+async def late(name: str, turns: int) -> AsyncIterator[str]:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    for n in range(10):
+        yield f"{name} {n}"
+
+
+@task
+async def side_by_side() -> int:
+    slow, quick = (30, 0) if fails[0] else (0, 30)
+    await asyncio.gather(hf.map(upper, late("a", slow)), hf.map(upper, late("b", quick)))
+    if fails[0]:
+        raise NotYet
+    return 1
+
+
+def test_which_of_two_maps_gets_its_items_first_is_no_change() -> None:
+    assert go(side_by_side(), [])[1] == []
+    fails[0] = False
+    assert go(side_by_side(), []) == (1, [])
+
+
+@task
+async def all_and_some() -> int:
+    await hf.map(upper, items)
+    await hf.map(upper, ["always", "there"])
+    if fails[0]:
+        raise NotYet
+    return 1
+
+
+def test_a_map_without_rows_is_one_too() -> None:
+    assert go(all_and_some(), ROWS[:3])[1] == []
+    fails[0] = False
+    warned = go(all_and_some(), [])[1]
+    assert [text.partition(": ")[2] for text in warned] == ["3 rows that stood at 0 to 2 are gone"]
 
 
 @task

@@ -288,6 +288,53 @@ def test_stopped_rows_are_unprocessed_and_run_when_the_run_goes_on() -> None:
     assert summaries[1].is_complete
 
 
+@task
+def on_its_own_loop() -> list[int]:
+    """Skip rows, from a thread, and fail."""
+    found = asyncio.run(hf.map(classify, range(4), on_error="skip"))
+    if len(found) < 4:
+        raise NotAll(len(found))
+    return found
+
+
+def test_a_row_that_a_def_body_skipped_stays_skipped() -> None:
+    fails.add(2)
+    for _ in range(2):
+        with pytest.raises(NotAll):
+            go(on_its_own_loop.call())
+        fails.clear()
+    assert sorted(ran) == [0, 1, 2, 3]
+
+
+@task(name="numbered")
+async def numbered(n: int) -> int:
+    ran.append(n)
+    return len(ran)
+
+
+@task(name="saves each")
+async def saves_each(count: int) -> list[int]:
+    got = await ctx().checkpoint.load(list[int]) or []
+    rows = records(numbered, [7] * (count - len(got)), concurrency=2)
+    async for row in rows:
+        assert row.value is not None
+        got.append(row.value)
+        if len(got) == 2 and ctx().attempt_number == 0:
+            await until(lambda: rows.summary.success_count == 3)  # one more has ended than the body was given
+        await ctx().checkpoint.save(got)
+        if len(got) == 2 and ctx().attempt_number == 0:
+            raise NotAll
+    return got
+
+
+def test_what_had_ended_and_was_not_given_when_the_body_saved_is_given_when_it_goes_on() -> None:
+    with pytest.raises(NotAll):
+        go(saves_each(5))
+    assert len(ran) == 3
+    assert sorted(go(saves_each(5))) == [1, 2, 3, 4, 5]
+    assert len(ran) == 5
+
+
 def test_equal_items_are_answered_each_from_its_own_record() -> None:
     @task(name="counts")
     async def counts(n: int) -> int:

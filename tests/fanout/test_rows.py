@@ -21,6 +21,7 @@ Body = Callable[[], Coroutine[Any, Any, Any]]
 
 ran: list[Any] = []
 most: list[int] = [0, 0]
+odd: list[Any] = [1, object(), 2]
 closed: list[str] = []
 
 
@@ -191,6 +192,17 @@ def test_records_come_as_they_end_each_with_its_place_and_item(where: Callable[[
 
 
 @EVERYWHERE
+def test_a_generator_that_is_iterated_through_something_else_is_let_go_too(where: Callable[[Body], Any]) -> None:
+    async def it() -> int:
+        async with records(waits, map(int, counting([])), concurrency=4) as rows:
+            async for _ in rows:
+                break
+        return len(closed) + rows.summary.success_count
+
+    assert where(it) == 2
+
+
+@EVERYWHERE
 def test_nothing_to_do_is_done_at_once(where: Callable[[Body], Any]) -> None:
     async def it() -> tuple[Any, ...]:
         rows = records(double, list[int]())
@@ -220,6 +232,58 @@ def test_what_the_items_raise_is_raised_when_the_rows_before_have_been_given(whe
         return sorted(found)
 
     assert where(it) == [0, 1, 2, 3, 4, 100]
+
+
+async def cut_off() -> AsyncIterator[int]:
+    yield 1
+    feed = asyncio.ensure_future(asyncio.Event().wait())
+    feed.cancel()
+    await feed
+    yield 2
+
+
+def cut_off_at_once() -> Iterator[int]:
+    yield 1
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("concurrency", [3, Rate(1000, per=0.001)], ids=["a width", "a rate"])
+@pytest.mark.parametrize("items", [cut_off, cut_off_at_once])
+@EVERYWHERE
+def test_items_whose_source_was_cancelled_have_not_come_to_their_end(
+    where: Callable[[Body], Any], items: Callable[[], Any], concurrency: int | Rate
+) -> None:
+    async def it() -> tuple[list[int], str]:
+        found: list[int] = []
+        for attempt in (hf.map(double, items(), concurrency=concurrency), stream()):
+            try:
+                found.extend(await attempt)
+            except asyncio.CancelledError:
+                continue
+        return found, "cut off"
+
+    async def stream() -> list[int]:
+        return [row.index async for row in records(double, items(), concurrency=concurrency)]
+
+    assert where(it) == ([], "cut off")
+
+
+def test_each_row_that_was_taken_and_never_begun_is_named() -> None:
+    async def it() -> list[str | None]:
+        rows = records(double, odd)
+        with pytest.raises(UnstableInput):
+            [row async for row in rows]
+        paced = records(double, range(9), concurrency=Rate(2, per=1000.0))
+        async with paced:
+            async for row in paced:
+                if row.index == 1:
+                    break
+            for _ in range(20):
+                await asyncio.sleep(0)
+            waits = paced.summary.message
+        return [rows.summary.message, waits, paced.summary.message]
+
+    assert in_run(it) == ["2 rows were not processed: 1 to 2", *["7 rows were not processed: 2 to 8"] * 2]
 
 
 def test_an_item_without_an_identity_is_no_failed_row() -> None:
@@ -492,6 +556,18 @@ def test_equal_items_are_told_apart_in_item_order_whatever_runs_first(seed: int)
         names.append(run_shuffled(lambda: run(main(), run_name="it", store=memory_store(MemoryDisk())), order))
     assert names[0] == names[1]
     assert len(set(names[0])) == 5
+
+
+def test_an_item_without_an_identity_is_no_failed_row_on_a_loop_of_its_own_either() -> None:
+    @task(name="its own loop, and an object")
+    def its_own() -> list[int]:
+        return asyncio.run(hf.map(double, odd[:2], on_error="skip"))
+
+    async def it() -> list[int]:
+        return await its_own.call()
+
+    with pytest.raises(UnstableInput):
+        in_run(it)
 
 
 def test_a_def_body_may_map_on_a_loop_of_its_own() -> None:

@@ -18,7 +18,7 @@ from holdfast.actions.decisions import Standing
 from holdfast.actions.grace import wait_within_grace
 from holdfast.actions.places import Place
 from holdfast.actions.scopes import Scope
-from holdfast.contexts import Context, check_group, put, take_back
+from holdfast.contexts import Context, check_group, link_of, put, take_back
 from holdfast.errors import ActionEnded, AttemptAbandoned, InvalidOption, RunCancelled, RunStopped
 from holdfast.fanout.changes import Watch
 from holdfast.fanout.outcomes import Record, RecordStatus, SimpleRecordsResult, spans_of, summed_up
@@ -28,7 +28,7 @@ from holdfast.orders import Order
 from holdfast.retries import Rate
 from holdfast.rounds import Doubted
 from holdfast.status import Status
-from holdfast.tasks import Call
+from holdfast.tasks import Call, Task
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -78,6 +78,14 @@ class _Row(Generic[T]):
     def never_begun(self) -> None:
         """Let it be as if it had not been asked for."""
         self.call.close()
+        self.delivered()
+
+    def landed(self) -> None:
+        """Its outcome is there, and the body has not seen it yet: what the body saves meanwhile knows nothing of it."""
+        if self.scope is not None and self.place is not None:
+            self.scope.ask_for(self.place.name)
+
+    def delivered(self) -> None:
         if self.scope is not None and self.place is not None:
             self.scope.undelivered.pop(self.place.name, None)
 
@@ -105,6 +113,7 @@ class Rows(Generic[T, R]):
         self._standing: Standing = standing
         self._skips = skips
         self._fed = 0
+        self._is_open = False
         self._is_fed = False
         self._is_over = False
         self._at_once = 0
@@ -112,12 +121,13 @@ class Rows(Generic[T, R]):
         self._failures = 0
         self._failed: list[int] = []
         self._cancelled: list[int] = []
+        self._unbegun: int | None = None  # taken from the items, and neither begun nor landed
         self._live: dict[asyncio.Task[None], _Row[T]] = {}
-        self._landed: deque[Record[T, R]] = deque()
+        self._landed: deque[tuple[Record[T, R], _Row[T]]] = deque()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
-        self._error: Exception | None = None  # of the items, or of how the task is called: raised when what is under way has ended
+        self._error: BaseException | None = None  # of the items, or of how the task is called: raised when what is under way has ended
         self._fatal: BaseException | None = None  # of the run: raised at once
         self._scope: Scope | None = None
         self._watch: Watch | None = None
@@ -132,12 +142,15 @@ class Rows(Generic[T, R]):
         while True:
             if self._fatal is not None:
                 raise self._fatal
+            if not self._is_open:
+                self._open()
             self._feed()
             if self._landed:
                 if self._at_once >= AT_ONCE:
                     self._at_once = 0
                     await asyncio.sleep(0)
-                record = self._landed.popleft()
+                record, row = self._landed.popleft()
+                row.delivered()
                 self._room.set()
                 return record
             if not self._live and (self._is_fed or self._is_over):
@@ -176,13 +189,23 @@ class Rows(Generic[T, R]):
     def summary(self) -> SimpleRecordsResult:
         """What became of the rows up to now."""
         total = max(self._fed, self._source.total or 0)
-        unprocessed = spans_of([*self._cancelled, *(row.index for row in self._live.values())])
+        waiting = [self._unbegun] if self._unbegun is not None else []
+        unprocessed = spans_of([*self._cancelled, *(row.index for row in self._live.values()), *waiting])
         if total > self._fed:
             follows = bool(unprocessed) and unprocessed[-1][1] == self._fed - 1
             unprocessed.append((unprocessed.pop()[0] if follows else self._fed, total - 1))
         return summed_up(self._success, self._failures, spans_of(self._failed), unprocessed, total)
 
     # from item to row
+
+    def _open(self) -> None:
+        """Take the place among the `map`s of the attempt: now, since nobody knows which of two gets its first item first."""
+        self._is_open = True
+        scope = _scope_of(self._context)
+        if scope is None or scope.loop is not asyncio.get_running_loop() or not isinstance(self._task, Task):
+            return
+        if scope.runtime.durable and not (scope.ended or scope.abandoned or scope.runtime.lost is not None):
+            self._watch = Watch(scope, self._task.name, self._context.group, self._source.total)
 
     def _feed(self) -> None:
         """Begin rows for as many items as there is room for; where one has to wait for items, or for a turn, in a task of its own."""
@@ -216,9 +239,10 @@ class Rows(Generic[T, R]):
                 await self._feed_one()
         except Exception as error:
             self._give_up(error)
-        finally:
-            self._is_fed = True
-            self._news.set()
+        except asyncio.CancelledError as error:
+            if not self._is_over:  # what the items waited for was cancelled, and not we: that is no end of the items
+                self._give_up(error)
+            raise
 
     async def _feed_one(self) -> None:
         try:
@@ -234,7 +258,6 @@ class Rows(Generic[T, R]):
                 await self._limit.begin()
             except BaseException:
                 row.never_begun()
-                self._note_cancelled(row)
                 raise
         self._begin(row)
 
@@ -246,13 +269,14 @@ class Rows(Generic[T, R]):
     def _have_ended(self) -> None:
         """There are no more items."""
         self._is_fed = True
+        self._news.set()
         try:
             if self._watch is not None:
                 self._watch.end(ended=True)
         except Exception as error:  # whoever makes warnings errors means it
             self._give_up(error)
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self, error: BaseException) -> None:
         """Feed no more: the items failed, or the task can't be called with one of them."""
         self._error = error
         self._is_fed = True
@@ -270,6 +294,7 @@ class Rows(Generic[T, R]):
         finally:
             take_back(token)
         self._fed += 1
+        self._unbegun = index
         row: _Row[T] = _Row(index, item, call)
         scope = call.scope()
         if scope is None or scope.loop is not asyncio.get_running_loop():
@@ -284,20 +309,20 @@ class Rows(Generic[T, R]):
             place = noted_place(scope, order, call.context)
         except Doubted as doubted:
             raise _Refused(scope, order, doubted) from None
-        if self._watch is None:
-            self._watch = Watch(scope, order.definition.policy.name, call.context.group, self._source.total)
-        self._watch.see(place.bare or place.first)  # a change of context is told of by itself
+        if self._watch is not None:
+            self._watch.see(place.bare or place.first)  # a change of context is told of by itself
         found = answer_now(scope, order, place, call.context)
+        row.place = place._replace(skips=True) if self._skips else place
         if found is not None:
             self._at_once += 1
-            self._land(index, item, RecordStatus.SUCCESS, value=found.value)
+            self._unbegun = None
+            self._land(row, RecordStatus.SUCCESS, value=found.value)
             return None
-        row.place = place._replace(skips=True) if self._skips else place
         return row
 
     def _begin(self, row: _Row[T]) -> None:
         task = asyncio.create_task(self._run(row), name=f"row {row.index}")
-        self._live[task] = row
+        self._live[task], self._unbegun = row, None
         task.add_done_callback(self._ended)
 
     # from row to record
@@ -306,23 +331,37 @@ class Rows(Generic[T, R]):
         task = asyncio.current_task()
         assert task is not None
         try:
-            if row.scope is None or row.order is None:
-                value = await row.call
-            else:
+            if row.scope is not None and row.order is not None:
                 value = await ask(row.scope, row.order, row.call.context, task.get_coro(), row.place, self._standing)
+            elif (scope := row.call.scope()) is not None:
+                asked = asyncio.run_coroutine_threadsafe(self._ask_there(row, scope, row.call.take()), scope.loop)
+                value = await asyncio.wrap_future(asked)
+            else:
+                value = await row.call
         except asyncio.CancelledError:
             raise
         except Exception as error:
             del self._live[task]
             if self._is_its_own(row, error):
-                self._land(row.index, row.item, RecordStatus.ERROR, error=error)
+                self._land(row, RecordStatus.ERROR, error=error)
             else:
                 self._note_cancelled(row)
                 self._fatal = self._fatal or error
                 self._news.set()
         else:
             del self._live[task]
-            self._land(row.index, row.item, RecordStatus.SUCCESS, value=value)
+            self._land(row, RecordStatus.SUCCESS, value=value)
+
+    async def _ask_there(self, row: _Row[T], scope: Scope, order: Order) -> Any:
+        """Ask for a row on the loop of its run, for a `def` body that has a loop of its own."""
+        check_asking(scope, order)
+        if scope.runtime.durable:
+            try:
+                place = noted_place(scope, order, row.call.context)
+            except Doubted as doubted:
+                raise await doubted_error(scope, order, doubted) from None
+            row.place = place._replace(skips=True) if self._skips else place
+        return await ask(scope, order, row.call.context, None, row.place, self._standing)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Its task has ended. One that is still live was cancelled, perhaps before it began."""
@@ -331,7 +370,7 @@ class Rows(Generic[T, R]):
             row.never_begun()
             self._note_cancelled(row)
             if not self._is_over:
-                self._landed.append(Record(row.index, row.item, RecordStatus.UNPROCESSED))
+                self._landed.append((Record(row.index, row.item, RecordStatus.UNPROCESSED), row))
             self._news.set()
 
     def _note_cancelled(self, row: _Row[T]) -> None:
@@ -343,19 +382,22 @@ class Rows(Generic[T, R]):
         scope = row.call.scope()
         if isinstance(error, _NOT_OF_A_ROW) or (scope is not None and scope.runtime.lost is not None):
             return False
-        if scope is None or row.place is None:
+        if scope is None or not scope.runtime.durable:
             return True
+        if row.place is None:
+            return False
         record = scope.runtime.state.actions.get(row.place.name) if scope.runtime.state is not None else None
         return record is not None and record.status in _FAILED
 
-    def _land(self, index: int, item: T, status: RecordStatus, *, value: R | None = None, error: Exception | None = None) -> None:
+    def _land(self, row: _Row[T], status: RecordStatus, *, value: R | None = None, error: Exception | None = None) -> None:
         if status is RecordStatus.SUCCESS:
             self._success += 1
         else:
             self._failures += 1
             if len(self._failed) < NAMED:
-                self._failed.append(index)
-        self._landed.append(Record(index, item, status, value, error))
+                self._failed.append(row.index)
+        row.landed()
+        self._landed.append((Record(row.index, row.item, status, value, error), row))
         self._news.set()
 
     async def _settled(self, tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -375,6 +417,13 @@ class Rows(Generic[T, R]):
 def cancelled_from_within(index: int) -> asyncio.CancelledError:
     """What `map` ends with where a row was cancelled, and not by it: there is no outcome to go on with."""
     return asyncio.CancelledError(f"row {index} was cancelled from within")
+
+
+def _scope_of(context: Context) -> Scope | None:
+    """The attempt that a line is in; None outside any."""
+    running = context.task_context
+    link = link_of(running) if running is not None else None
+    return link if isinstance(link, Scope) else None
 
 
 def _bounds(concurrency: int | Rate) -> tuple[int | None, Limit | None]:

@@ -51,8 +51,10 @@ class Source(Generic[T]):
 
     async def aclose(self) -> None:
         """Close a generator, so that its `finally` runs. Anything else (a file) is its owner's. Raises: what the generator raises."""
-        waiting: Any = self._waiting
+        waiting: Any
+        waiting, iterator = self._waiting, self._iterator
+        self._waiting, self._iterator = None, iter(())  # what is iterated through something else (`enumerate`) is let go
         if inspect.isasyncgen(waiting):
             await waiting.aclose()
-        elif inspect.isgenerator(self._iterator):
-            self._iterator.close()
+        elif inspect.isgenerator(iterator):
+            iterator.close()
