@@ -6,10 +6,10 @@ An item counts when the body asks for the next one, since only then is it done w
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine, Generator, Iterable, Sized
 from typing import Any, TypeVar
 
-from holdfast.contexts import ctx, link_of
+from holdfast.contexts import Lead, ctx, link_of
 from holdfast.errors import InvalidOption
 
 T = TypeVar("T")
@@ -30,7 +30,8 @@ def track(items: Iterable[T] | AsyncIterable[T], name: str = "default", *, total
 
     Args:
         items: An iterable or an async iterable.
-        name: Which bar, as in `ctx().progress`. Used again for another loop, it begins anew.
+        name: Which bar, as in `ctx().progress`. Used again for a later loop, it begins anew; of loops side by side, or one within the
+            other, it shows the sum.
         total: How many there are in all, with those that are done already; by default `len(items)`, where there is one. Else the bar has
             none until the end. One that was too high stays as it is: then less than 100 % is shown.
 
@@ -41,13 +42,38 @@ def track(items: Iterable[T] | AsyncIterable[T], name: str = "default", *, total
     given: Any = items
     if not isinstance(given, (Iterable, AsyncIterable)):
         raise InvalidOption(option="items", value=given, reason="it takes an iterable, or an async iterable")
-    return _followed(items, name, total) if ctx() is not None else _each(items)
+    return _Followed(items, name, total) if ctx() is not None else _each(items)
 
 
-async def _followed(items: Iterable[T] | AsyncIterable[T], name: str, total: float | None) -> AsyncGenerator[T, None]:
+class _Followed(AsyncGenerator[T, None]):
+    """One loop, and the bar that follows it. Python tells of a `break` by nothing but throwing the loop's iterator away."""
+
+    def __init__(self, items: Iterable[T] | AsyncIterable[T], name: str, total: float | None) -> None:
+        self._leads: list[Lead] = []
+        self._steps = _followed(items, name, total, self._leads)
+
+    def __anext__(self) -> Coroutine[Any, Any, T]:
+        return self._steps.__anext__()
+
+    def asend(self, value: None, /) -> Coroutine[Any, Any, T]:
+        return self._steps.asend(value)
+
+    def athrow(self, *error: Any) -> Coroutine[Any, Any, T]:
+        return self._steps.athrow(*error)
+
+    def aclose(self) -> Coroutine[Any, Any, None]:
+        return self._steps.aclose()
+
+    def __del__(self) -> None:
+        for lead in self._leads:
+            lead.leave()
+
+
+async def _followed(items: Iterable[T] | AsyncIterable[T], name: str, total: float | None, leads: list[Lead]) -> AsyncGenerator[T, None]:
     link = link_of(ctx())
     link.check("track")
     lead = link.lead(name, total, len(items) if isinstance(items, Sized) else None)
+    leads.append(lead)
     each = _each(items)
     try:
         async for item in each:

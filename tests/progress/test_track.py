@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holdfast import ctx, run, task, track
+from holdfast import ctx, map, run, task, track
 from holdfast.errors import ActionEnded, InvalidOption
 from holdfast.testing import memory_store, task_context
 
@@ -130,6 +130,68 @@ def test_two_loops_one_after_the_other_may_use_one_bar() -> None:
     assert [n for n, _ in asyncio.run(two())] == [0, 1, 0, 1, 2, 3]
 
 
+async def _loop(items: Any, seen: list[tuple[float, float | None]]) -> None:
+    async for _ in track(items):
+        await asyncio.sleep(0)
+        seen.append(shown())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "percents"), [(range, range, True), (plain, range, False), (range, stream, False), (plain, stream, False)]
+)
+def test_loops_side_by_side_under_one_name_are_added_up(first: Any, second: Any, percents: bool) -> None:
+    async def two() -> list[tuple[float, float | None]]:
+        seen: list[tuple[float, float | None]] = []
+        with task_context():
+            await asyncio.gather(_loop(first(3), seen), _loop(second(5), seen))
+            return [*seen, shown()]
+
+    found = asyncio.run(two())
+    assert [n for n, _ in found] == list(range(9))
+    assert [percent for _, percent in found] == [*([100 * n / 8 for n in range(8)] if percents else [None] * 8), 100.0]
+
+
+def test_a_loop_within_another_one_of_its_name_ends_with_it_at_100_percent() -> None:
+    async def nested() -> list[tuple[float, float | None]]:
+        seen: list[tuple[float, float | None]] = []
+        with task_context():
+            async for _ in track(range(2)):
+                await _loop(range(2), seen)
+            return [*seen, shown()]
+
+    found = asyncio.run(nested())
+    assert [n for n, _ in found] == [0, 1, 3, 4, 6]
+    assert [percent == 100 for _, percent in found] == [False, False, False, False, True]
+
+
+def test_a_loop_that_was_broken_off_is_over_at_once() -> None:
+    async def breaks() -> tuple[list[tuple[float, float | None]], tuple[float, float | None]]:
+        seen: list[tuple[float, float | None]] = []
+        with task_context():
+            async for number in track(plain(5), total=5):
+                if number == 2:
+                    break
+            await ctx().checkpoint.save("behind it")
+            await _loop(range(2), seen)
+            await ctx().checkpoint.load(str)
+            return seen, shown()
+
+    seen, put_back = asyncio.run(breaks())
+    assert seen == [(0, 0.0), (1, 50.0)]
+    assert put_back == (2, 40.0)
+
+
+def test_a_sum_beyond_all_numbers_is_refused_and_changes_nothing() -> None:
+    async def two() -> None:
+        with task_context():
+            async for _ in track(range(1), total=1.5e308):
+                with pytest.raises(InvalidOption, match="finite"):
+                    await anext(track(range(1), total=1.5e308))
+            assert shown()[0] == 1.5e308
+
+    asyncio.run(two())
+
+
 def test_a_body_may_count_beforehand_what_need_not_be_done() -> None:
     async def counts() -> tuple[float, float | None]:
         with task_context():
@@ -160,3 +222,20 @@ def test_a_loop_that_outlives_its_attempt_ends() -> None:
             await anext(kept[0])
 
     asyncio.run(program())
+
+
+def test_a_map_that_fails_closes_the_tracked_items_that_it_was_given() -> None:
+    @task(name="fails on 1", key=str)
+    async def fails(number: int) -> None:
+        if number == 1:
+            raise ValueError("no more")
+
+    @task(name="maps")
+    async def maps() -> None:
+        try:
+            await map(fails, track(stream(9)), concurrency=1)
+        except ValueError:
+            kept.extend(closed)
+
+    asyncio.run(run(maps(), store=memory_store()))
+    assert kept == ["stream"]

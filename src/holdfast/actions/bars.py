@@ -17,7 +17,7 @@ from holdfast.bridge import running_loop
 from holdfast.clocks import clock
 from holdfast.contexts import DEFAULT_TOTAL
 from holdfast.events import Progressed, Ticked
-from holdfast.progress import Bar, BarValues, advance, check_bar, put_back
+from holdfast.progress import Bar, BarValues, advance, both, check_bar, led, put_back
 
 EVERY_SECONDS: Final = 1.0
 
@@ -39,6 +39,7 @@ class Bars:
         self._bars: dict[str, Bar] = {}
         self._at_work: dict[str, int] = {}  # items of `track` that the body has in hand, by bar
         self._led: set[str] = set()  # bars that a `track` of this attempt has moved
+        self._leads: dict[str, int] = {}  # how many of them are under way
         self._put_back: set[str] = set()  # and those that a load put back, and none has moved since
         self._recorded_at = clock().monotonic()
         self._is_dirty = False  # something is shown that is not recorded
@@ -61,27 +62,33 @@ class Bars:
         """Have a bar follow items: `total` in all, of which `left` are to come, as far as that is known. Raises: InvalidOption."""
         with self._lock:
             known = self._known(name)
-            if name in self._led:  # it is used anew, for other items
-                known = None
-            is_going_on = name in self._put_back and left is not None and known is not None and (known.total or 0) >= left
-            bar = advance(known, 0, left if total is None and not is_going_on else total, clock().now())
-            if left is not None and bar.total is not None:
-                bar = advance(bar, max(bar.total - left, 0) - bar.n, None, bar.updated_at)
+            if known is not None and self._leads.get(name):
+                bar = both(known, led(None, left if total is None else total, left, clock().now()))
+            else:
+                bar = self._led_alone(name, known, total, left)
+            self._leads[name] = self._leads.get(name, 0) + 1
             self._led.add(name)
             self._put_back.discard(name)
             self._show(name, bar)
         return Lead(self, name)
+
+    def _led_alone(self, name: str, known: Bar | None, total: float | None, left: int | None) -> Bar:
+        if name in self._led:  # it is used anew, for other items
+            known = None
+        is_going_on = name in self._put_back and left is not None and known is not None and (known.total or 0) >= left
+        return led(known, None if is_going_on and total is None else left if total is None else total, left, clock().now())
 
     def take(self, name: str, change: int) -> None:
         """Note that the body has so many more, or fewer, items in hand."""
         with self._lock:
             self._at_work[name] = self._at_work.get(name, 0) + change
 
-    def finish(self, name: str) -> None:
-        """A bar without a total has reached it."""
+    def leave(self, name: str, *, is_at_end: bool) -> None:
+        """A loop is over. A bar without a total has reached it with the last loop that follows it, where that is at its items' end."""
         with self._lock:
+            left = self._leads[name] = self._leads[name] - 1
             bar = self._bars.get(name)
-            if bar is not None and bar.total is None:
+            if is_at_end and not left and bar is not None and bar.total is None:
                 self._show(name, advance(bar, 0, bar.n, clock().now()))
 
     # saves
@@ -165,12 +172,13 @@ class Bars:
 class Lead:
     """A bar that follows the items of one `track`."""
 
-    __slots__ = ("_bars", "_has_item", "_name")
+    __slots__ = ("_bars", "_has_item", "_is_over", "_name")
 
     def __init__(self, bars: Bars, name: str) -> None:
         self._bars = bars
         self._name = name
         self._has_item = False
+        self._is_over = False
 
     def take(self) -> None:
         """An item goes to the body."""
@@ -179,15 +187,24 @@ class Lead:
 
     def done(self) -> None:
         """The body asks for the next one, so that it is done with this one."""
-        self.leave()
+        self._let_go()
         self._bars.advance(self._name, 1, None)
 
     def finish(self) -> None:
         """There are no more items: where nobody knew how many there would be, these are all."""
-        self._bars.finish(self._name)
+        self._end(is_at_end=True)
 
     def leave(self) -> None:
         """The body goes away, whether it has an item in hand or not."""
+        self._let_go()
+        self._end(is_at_end=False)
+
+    def _let_go(self) -> None:
         if self._has_item:
             self._has_item = False
             self._bars.take(self._name, -1)
+
+    def _end(self, *, is_at_end: bool) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._bars.leave(self._name, is_at_end=is_at_end)

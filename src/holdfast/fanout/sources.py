@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
-from typing import Any, Generic, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from typing import Generic, TypeVar
 
 from holdfast.errors import InvalidOption
 
@@ -51,10 +51,9 @@ class Source(Generic[T]):
 
     async def aclose(self) -> None:
         """Close a generator, so that its `finally` runs. Anything else (a file) is its owner's. Raises: what the generator raises."""
-        waiting: Any
         waiting, iterator = self._waiting, self._iterator
         self._waiting, self._iterator = None, iter(())  # what is iterated through something else (`enumerate`) is let go
-        if inspect.isasyncgen(waiting):
+        if isinstance(waiting, AsyncGenerator):
             await waiting.aclose()
         elif inspect.isgenerator(iterator):
             iterator.close()
