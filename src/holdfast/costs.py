@@ -173,16 +173,18 @@ class Price:
 
 
 class Bill:
-    """What one action cost itself, over all its attempts. Made for those that cost anything; `largest` is of one attempt so far."""
+    """What one action cost itself, over all its attempts, and what of that was answered from record. Made for those that cost anything."""
 
-    __slots__ = ("_at_hand", "_number", "keys", "lines")
+    __slots__ = ("_at_hand", "_number", "keys", "lines", "saved")
 
     keys: tuple[str, ...] | set[str]
     lines: tuple[tuple[str, Cost], ...]
+    saved: Decimal
 
     def __init__(self) -> None:
         self.lines = ()
         self.keys = ()
+        self.saved = ZERO
         self._number = -1
         self._at_hand = NOTHING
 
@@ -202,6 +204,11 @@ class Bill:
         self._at_hand = self._at_hand + cost if number == self._number else cost
         self._number = number
         return self._at_hand
+
+    def save(self) -> Decimal:
+        """It is answered from record. Returns what of it was not before: what is paid once is saved once, however often it is replayed."""
+        before, self.saved = self.saved, self.total.cost
+        return minus(self.saved, before)
 
     @property
     def total(self) -> Cost:

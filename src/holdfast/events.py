@@ -229,8 +229,10 @@ class MessagesCleared(Event, kw_only=True):
 class RunOpened(Event, kw_only=True):
     """This process became the owner of the run, whose root is `action`; `recorded` of its actions are COMPLETED on record.
 
-    `run_id` is drawn when a run is begun, and kept; `epoch` grows with every owner, `owned_before` is that of the last one. `context` is
-    the run's custom context as it was begun with; `trace` are the trace keys that it was opened with now.
+    `cost` (a decimal as text, and "" for none) and `tokens` are what the run has cost by then, and `saved` what of that was answered from
+    record: each `Spent` that follows adds to them, and none is told that is in them. `run_id` is drawn when a run is begun, and kept;
+    `epoch` grows with every owner, `owned_before` is that of the last one. `context` is the run's custom context as it was begun with;
+    `trace` are the trace keys that it was opened with now.
     """
 
     kind: ClassVar[str] = "run_opened"
@@ -240,6 +242,9 @@ class RunOpened(Event, kw_only=True):
     store: str
     is_new: bool
     recorded: int
+    cost: str = ""
+    tokens: int = 0
+    saved: str = ""
     run_id: str = ""
     epoch: int = 0
     owned_before: int | None = None
@@ -288,7 +293,7 @@ class Replayed(Event, kw_only=True):
 
 
 class Spent(Event, kw_only=True):
-    """An attempt reported what something cost, by `ctx().add_cost`. A `key` counts once over all attempts of the action.
+    """An attempt reported what something cost, by `ctx().add_cost`. Under a `key` only the first report of all attempts is an event.
 
     `cost` is a decimal as text, and "" for none. It counts whatever becomes of the attempt.
     """

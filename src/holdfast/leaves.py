@@ -91,7 +91,7 @@ class Leaves(Packing):
         self.whole: dict[str, Record] = {}
         self._leaves: dict[str, _Leaf] = {}
         self._kinds: dict[Kind, Kind] = {}
-        self._bills: dict[str, Bill] = {}
+        self.bills: dict[str, Bill] = {}
 
     @property
     def packed(self) -> int:
@@ -124,14 +124,14 @@ class Leaves(Packing):
         else:
             self._leaves[record.name] = _Leaf(record.name, kind, value)
         if record.bill is not None:
-            self._bills[record.name] = record.bill
+            self.bills[record.name] = record.bill
         del self.whole[record.name]
 
     def thaw(self, name: str) -> Record | None:
         """The record of an action, whole from now on."""
         record = self.whole.get(name)
         if record is None and (leaf := self._leaves.pop(name, None)) is not None:
-            record = self.whole[name] = _record(leaf, self._bills.pop(name, None))
+            record = self.whole[name] = _record(leaf, self.bills.pop(name, None))
         return record
 
     def those_with_context(self) -> Iterator[Record]:
@@ -145,12 +145,12 @@ class Leaves(Packing):
 
     def __getitem__(self, name: str) -> Record:
         record = self.whole.get(name)
-        return record if record is not None else _record(self._leaves[name], self._bills.get(name))
+        return record if record is not None else _record(self._leaves[name], self.bills.get(name))
 
     def get(self, name: str, default: Any = None) -> Any:
         record = self.whole.get(name)
         if record is None and (leaf := self._leaves.get(name)) is not None:
-            return _record(leaf, self._bills.get(name))
+            return _record(leaf, self.bills.get(name))
         return record if record is not None else default
 
     def __contains__(self, name: object) -> bool:

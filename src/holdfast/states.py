@@ -290,6 +290,8 @@ class Packing(Mapping[str, Record]):
     """The actions of a run, of which some are kept in less than a whole record. These are COMPLETED, and have nothing below them."""
 
     whole: dict[str, Record]
+    bills: dict[str, Bill]
+    """Of those that are kept in less, what they cost, where they cost anything."""
 
     @property
     @abstractmethod
@@ -452,13 +454,17 @@ class Fold:
         for name in event.replayed:
             if (child := self._whole.get(name)) is not None:  # of what is packed nobody asks how often
                 child.replayed += 1
-                if self.largest and child.status is Status.COMPLETED and self._packing is None:
-                    self.saved = plus(self.saved, self.cost_below(name).cost)
+            if self.largest:
+                for bill in self._bills_below(name):
+                    self.saved = plus(self.saved, bill.save())
         self.orphaned.extend(event.orphaned)
 
     def _action_ended(self, event: ActionEnded) -> None:
         record = self._known(event.action)
-        if record is None or record.has_live_attempt or event.then not in following(record.status):
+        if record is None or record.has_live_attempt:
+            return
+        is_stopped_again = event.then is Status.STOPPED and record.status is Status.CRASHED  # it was asked for, and never got its turn
+        if event.then not in following(record.status) and not is_stopped_again:
             return
         record.status = event.then
         if event.error is not None or event.then not in _UNDOING:
@@ -595,7 +601,18 @@ class Fold:
 
     def cost_below(self, name: str) -> Cost:
         """What an action cost, with all below it."""
-        return total(record.bill.total for record in self.records_below(name) if record.bill is not None) if self.largest else NOTHING
+        return total(bill.total for bill in self._bills_below(name)) if self.largest else NOTHING
+
+    def _bills_below(self, name: str) -> Iterator[Bill]:
+        """Of an action and all below it, without making records of those that are kept in less."""
+        packed, pending = self._packing.bills if self._packing is not None else {}, [name]
+        while pending:
+            record = self._whole.get(name := pending.pop())
+            bill = packed.get(name) if record is None else record.bill
+            if bill is not None:
+                yield bill
+            if record is not None and record.children:
+                pending.extend(record.children)
 
     def records_below(self, name: str) -> Iterator[Record]:
         """An action and all below it, in no particular order."""
@@ -616,6 +633,12 @@ class Fold:
             if cost is not None and record.parent:
                 found[record.parent] = found[record.parent] + cost if record.parent in found else cost
         return found
+
+    def cost(self) -> Cost:
+        """What the run cost."""
+        packed = self._packing.bills.values() if self._packing is not None else ()
+        whole = (record.bill for record in self._whole.values() if record.bill is not None) if self.largest else ()
+        return total(bill.total for bills in (whole, packed) for bill in bills)
 
     def costs(self) -> Costs:
         """What the run cost, by task and model."""

@@ -186,8 +186,9 @@ class RunState(RunSummary):
         owner: Whether a process runs it now.
         warnings: What the run warned of.
         costs: What it cost, by task and model, with sums `by_task`, `by_model` and `total`.
-        saved: What was not paid again: for each time that a COMPLETED action was answered from record, what it and all below it had cost
-            by then. Counted when the attempt that asked ends; what an attempt reused that went down with its process is not on record.
+        saved: What of the cost was answered from record, in a resume or a retry, and so not paid again. What was paid once is saved once,
+            however often it is answered, so this is never more than the cost. Counted when the attempt that asked ends: a process that is
+            killed adds nothing, and the next one, which asks for the same, does.
         custom_context: What the run was begun with; with `traceparent`, `tracestate` and `baggage`, where they were given.
     """
 

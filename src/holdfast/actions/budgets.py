@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from typing import Final, Protocol
 
 from holdfast.actions.recorded import BUILTIN
@@ -96,7 +95,7 @@ def enter_run(budget: Budget | None, around: tuple[Budget, ...], state: Fold, ru
     """The budgets of a run, which count what is on record of it: those around the line that runs it, and its own."""
     if budget is None and not around:
         return ()
-    cost, executions = state.costs().total, sum(map(_executions, state.actions.values()))
+    cost, executions = state.cost(), sum(map(_executions, state.actions.values()))
     for tab in tabs_of(around):
         if run_id not in tab.counted:
             tab.counted.add(run_id)
@@ -181,8 +180,10 @@ def _warn(runtime: Runtime, tabs: tuple[Tab, ...], action: str) -> None:
     now = clock().monotonic()
     for tab in tabs:
         for text in tab.warnings(now):
-            with suppress(BudgetWarning):  # though warnings be errors: what has not begun can't fail
+            try:
                 runtime.warn(action, BudgetWarning, text)
+            except BudgetWarning:  # to be an error: but what has not begun can't fail, and nobody else has done anything
+                _log.warning("run %r: %s", runtime.run_name, text)
 
 
 class Waiter:

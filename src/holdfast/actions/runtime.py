@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 from weakref import WeakKeyDictionary
@@ -22,6 +21,7 @@ from holdfast.identity import source_digest
 from holdfast.journals.frames import Header
 from holdfast.journals.writing import Journal
 from holdfast.limits import Limit, Slot
+from holdfast.lines import warn
 from holdfast.orders import ActionID, Definition, Order
 from holdfast.states import Fold
 from holdfast.status import Status
@@ -227,9 +227,9 @@ class Runtime:
         return self.journal.barrier() if self.journal is not None else _nothing()
 
     def warn(self, action: str, category: type[Warning], text: str) -> None:
-        """Warn, and keep the warning as an event."""
+        """Keep a warning as an event, and give it. Raises: the warning, where it is to be an error: it is kept by then."""
         self.append(Warned(action=action, at=clock().now(), category=category.__name__, text=text))
-        warnings.warn(text, category, stacklevel=2)
+        warn(text, category)
 
     @property
     def strays(self) -> Sequence[Stray]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from holdfast.actions.bars import Bars, Lead
@@ -28,7 +28,7 @@ from holdfast.bridge import running_loop
 from holdfast.checkpoints import Checkpoint, Generation
 from holdfast.clocks import clock
 from holdfast.contexts import Budget, Context, TaskContext
-from holdfast.costs import Holding, report
+from holdfast.costs import LOCK, Holding, report
 from holdfast.errors import ActionEnded, AttemptAbandoned, BudgetWarning, FigureBroken, HoldfastError, InvalidOption, NotDurable, RunStopped
 from holdfast.events import CheckpointSaved, Described, Event, Messaged, MessagesCleared, Progressed, Warned
 from holdfast.figures import display_path, render, with_suffix
@@ -36,6 +36,7 @@ from holdfast.folders.protocol import Folder
 from holdfast.frozen import Frozen
 from holdfast.identity import action_name
 from holdfast.limits import Slot
+from holdfast.lines import warn
 from holdfast.messages import MessageType, check_message, shortened
 from holdfast.orders import ActionID, Capsule, Order, Policy
 from holdfast.progress import Bar, BarValues
@@ -199,8 +200,9 @@ class Scope:
         return self._action
 
     def follow(self, before: Scope) -> None:
-        """Share with the attempt before what all attempts of an action have in common."""
-        self.reported = before.reported
+        """Share with the attempt before what all attempts of an action have in common: also with one that was abandoned just now."""
+        with LOCK:
+            self.reported = before.reported = before.reported if before.reported is not None else set()
         if self._action is None:
             self._action = before._action
 
@@ -267,7 +269,7 @@ class Scope:
             rendered = render(figure)
         except Exception as error:
             with suppress(FigureBroken):  # not even where warnings are errors
-                self._warn_from_anywhere(FigureBroken, broken_text(self.task_name, path, error))
+                self._warn_from_anywhere(FigureBroken, [broken_text(self.task_name, path, error)])
             return
         self.check("ctx().figure")  # drawing takes its time
         if self.runtime.durable:
@@ -288,13 +290,13 @@ class Scope:
             drawn.give_up()
         drawn.take()
 
-    def _warn_from_anywhere(self, category: type[Warning], text: str) -> None:
-        if running_loop() is self.loop:
-            self.warn(category, text)
-            return
-        event: Event = Warned(action=self.identify().name, at=clock().now(), category=category.__name__, text=text)
-        self._on_loop(lambda: self._append_late(event))
-        warnings.warn(text, category, stacklevel=4)
+    def _warn_from_anywhere(self, category: type[Warning], texts: Sequence[str]) -> None:
+        """Give warnings at the line of the body that is at work. Raises: the first of them, where they are errors; all are kept by then."""
+        for text in texts:
+            event: Event = Warned(action=self.identify().name, at=clock().now(), category=category.__name__, text=text)
+            self._on_loop(partial(self._append_late, event))
+        for text in texts:
+            warn(text, category)
 
     def _append_late(self, event: Event) -> None:
         if self.runtime.lost is None:
@@ -318,8 +320,7 @@ class Scope:
         is_first, warned = count_report(self, name, told)
         if is_first and self.runtime.durable:
             self._record(spent_event(name, self.number, told))
-        for text in warned:
-            self._warn_from_anywhere(BudgetWarning, text)
+        self._warn_from_anywhere(BudgetWarning, warned)
 
     def is_first_report(self, key: str) -> bool:
         record = self.runtime.state.actions.get(self.identify().name) if self.runtime.state is not None else None

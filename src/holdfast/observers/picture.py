@@ -196,6 +196,7 @@ class Picture:
         self.run_name, self.root, self.task, self.recorded, self.began_at = (
             event.run_name, event.action, event.task, event.recorded, event.at,
         )  # fmt: skip
+        self.cost, self.tokens = Decimal(event.cost or 0), event.tokens
         self.rows.name = event.task
         self._live[event.action] = _Live(self.rows)
 

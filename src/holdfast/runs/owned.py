@@ -19,6 +19,7 @@ from holdfast.blobs import Blobs
 from holdfast.clocks import clock
 from holdfast.codec import Codec, from_json
 from holdfast.contexts import TRACE_KEYS, Context
+from holdfast.costs import NOTHING
 from holdfast.engines.local import LocalEngine
 from holdfast.engines.surrounded import Surrounded
 from holdfast.errors import (
@@ -147,6 +148,7 @@ class Run:
 
     def announce(self, store: str, *, is_new: bool, recorded: int) -> None:
         """Tell observers, before all else, which run this is."""
+        cost = self.state.cost() if self._telling else NOTHING
         opened = RunOpened(
             action=self.known.root,
             at=clock().now(),
@@ -155,6 +157,9 @@ class Run:
             store=store,
             is_new=is_new,
             recorded=recorded,
+            cost=str(cost.cost) if cost.cost else "",
+            tokens=cost.tokens,
+            saved=str(self.state.saved) if self.state.saved else "",
             run_id=self.known.run_id,
             epoch=self.runtime.epoch,
             owned_before=max((epoch for epoch in self.runtime.owners if epoch < self.runtime.epoch), default=None),
