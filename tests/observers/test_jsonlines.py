@@ -15,7 +15,7 @@ import pytest
 
 from holdfast import Retry, ctx, custom_context, run, task
 from holdfast.errors import InvalidOption
-from holdfast.events import Missed, Unknown, Warned
+from holdfast.events import Missed, RunOpened, Ticked, Unknown, Warned
 from holdfast.observers.jsonlines import COMMON, JsonLinesObserver
 from holdfast.status import Status
 from holdfast.testing import MemoryDisk, memory_store
@@ -198,6 +198,57 @@ def test_any_text_can_be_read_back() -> None:
         assert written.count("\n") == 1
         line = json.loads(written)
         assert (line["action"], line["text"]) == (text, text)
+
+
+def test_a_line_is_one_for_every_reader() -> None:
+    out = io.BytesIO()
+    text = "a\x85b\u2028c\u2029d\x0be\x1cf\x1eg\r\nh"
+    JsonLinesObserver(out).on_event(Warned(action="A", at=0.0, category="c", text=text))
+    (line,) = out.getvalue().decode().splitlines()
+    assert json.loads(line)["text"] == text
+
+
+def test_numbers_that_json_does_not_have_are_written_by_name() -> None:
+    out = io.BytesIO()
+    JsonLinesObserver(out, progress=True).on_event(Ticked(action="A", at=0.0, bar="loss", n=float("nan"), total=float("inf")))
+    (line,) = parsed(out.getvalue().decode())
+    assert (line["n"], line["total"], line["bar"]) == ("NaN", "Infinity", "loss")
+
+
+def test_a_line_that_a_killed_process_left_torn_does_not_spoil_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"event": "whole"}\n{"event": "to')
+    observed([JsonLinesObserver(path)])
+    whole, torn, opened, *_ = path.read_text().splitlines()
+    assert (json.loads(whole)["event"], torn, json.loads(opened)["event"]) == ("whole", '{"event": "to', "run_opened")
+
+
+def test_a_file_that_is_moved_away_is_begun_anew_at_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.observers.jsonlines.AGAIN_SECONDS", -1.0)
+    path, event = tmp_path / "events.jsonl", Missed(action="", at=0.0, count=1)
+    observer = JsonLinesObserver(path)
+    observer.on_event(event)
+    path.rename(tmp_path / "events.jsonl.1")
+    observer.on_event(event)
+    assert path.read_text() == (tmp_path / "events.jsonl.1").read_text()
+
+
+def test_baggage_is_custom_context_and_written_only_where_values_are() -> None:
+    opened = RunOpened(
+        action="A",
+        at=0.0,
+        run_name="r",
+        task="t",
+        store="s",
+        is_new=True,
+        recorded=0,
+        trace={"traceparent": "00-1", "baggage": f"k={SECRET}"},
+    )
+    for values in (False, True):
+        out = io.StringIO()
+        JsonLinesObserver(out, values=values).on_event(opened)
+        assert parsed(out.getvalue())[0]["trace"]["traceparent"] == "00-1"
+        assert (SECRET in out.getvalue()) is values
 
 
 def test_statuses_are_words() -> None:

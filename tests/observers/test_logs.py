@@ -95,6 +95,23 @@ def test_an_observed_run_has_one_line_for_what_one_would_want_to_know(written: i
     assert all(line.split("|")[0] in ("observed", "-") for line in written.getvalue().splitlines())
 
 
+def test_the_filter_leaves_a_line_of_the_observer_as_it_is(written: io.StringIO) -> None:
+    async def main() -> str:
+        async with Store("memory://quiet") as store:
+            return await run(speak(), run_name="quiet", store=store, custom_context={"tenant": "acme"}, observers=[LogObserver(log)])
+
+    action = asyncio.run(main())
+    shown = written.getvalue().splitlines()
+    assert f"quiet|{action}|1|tenant=acme|INFO|tests.observers.test_logs:speak: COMPLETED" in shown
+    assert {line.split("|")[0] for line in shown} == {"quiet"}
+
+
+def test_that_a_run_is_opened_is_said_once_where_the_loggers_have_the_same_handlers(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        observed([LogObserver()], store="memory://once")
+    assert [record.name for record in caplog.records if record.getMessage().endswith(": new")] == ["holdfast"]
+
+
 def test_an_end_of_an_action_that_nobody_named_goes_by_its_id(written: io.StringIO) -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
     LogObserver(log).on_event(AttemptEnded(action="ABCD", at=at, number=0, status=Status.CRASHED, then=Status.CRASHED))

@@ -1,7 +1,10 @@
 """Events as lines of JSON, for whatever reads logs: one object for each event, appended as it is told.
 
 Every line has the fields of `COMMON`, null where there is nothing to say, and then the event's own. What a task was given and what it
-returned is left out, unless it is asked for: results, arguments of undos, custom context, summaries.
+returned is left out, unless it is asked for: results, arguments of undos, custom context and baggage, summaries.
+
+A line is one for every reader: what only some take for the end of a line (U+0085, U+2028, U+2029) is escaped, and a line that was torn when
+a process was killed or a disk was full does not spoil the next one.
 """
 
 from __future__ import annotations
@@ -10,11 +13,13 @@ import io
 import json
 import os
 import threading
+import time
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
 from functools import cache
 from os import PathLike
+from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
 from holdfast.codec import decode_error
@@ -31,6 +36,9 @@ COMMON: Final = (
 VALUES: Final = frozenset({"value", "context", "summary", "record"})
 """Fields that may hold what a task was given or returned."""
 
+AGAIN_SECONDS: Final = 1.0
+"""So often it is looked whether the file is still the one at its path."""
+
 _TOLD_OTHERWISE: Final = frozenset({"action", "at", "task", "parent", "number", "status", "error", "run_name", "run_id"})
 _SUSPENDED: Final = frozenset({Status.RETRYING, Status.ROLLING_BACK})
 
@@ -39,6 +47,7 @@ class JsonLinesObserver:
     """Appends one JSON object a line for each event of a run.
 
     Several runs may write into one file, also from several processes on one machine: each line is written by one call, at the file's end.
+    When the file is moved away, as log rotation does it, a new one is begun at its path.
 
     Args:
         where: A path, whose folder is there; or an open file, of text or of bytes, which is flushed after each line and never closed.
@@ -59,8 +68,9 @@ class JsonLinesObserver:
             path = os.fspath(where)
             if "://" in path:
                 raise InvalidOption(option="where", value=path, reason="it takes a path of this machine, since it appends to a file")
-            self._out = _File(path)
-            self._out.close()
+            file = self._out = _File(Path(path).absolute())
+            file.open()
+            file.close()
         elif callable(getattr(where, "write", None)):
             self._out = _Stream(where)
         else:
@@ -96,7 +106,7 @@ class _Lines:
         if isinstance(event, Ticked) and not self._progress:
             return
         line = self._line(event)
-        self._out.write(_encode(line).encode("utf-8", "backslashreplace") + b"\n")  # a lone surrogate becomes JSON's escape for it
+        self._out.write(_text(line).encode("utf-8", "backslashreplace") + b"\n")  # a lone surrogate becomes JSON's escape for it
 
     def aclose(self) -> None:
         self._out.close()
@@ -127,6 +137,8 @@ class _Lines:
             self._known.pop(event.action, None)
         for name, called in _own_fields(type(event), self._values):
             line.setdefault(called, getattr(event, name))
+        if isinstance(event, RunOpened) and not self._values:
+            line["trace"] = {key: value for key, value in event.trace.items() if key != "baggage"}
         if isinstance(event, Unknown):
             line["event"] = str(event.record.get("e", event.kind))
         return line
@@ -162,6 +174,15 @@ def _plain(value: object) -> Any:
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain, allow_nan=False).encode
+_ENDS_OF_LINES: Final = {ord(char): f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}
+
+
+def _text(line: dict[str, Any]) -> str:
+    try:
+        text = _encode(line)
+    except ValueError:  # JSON has no NaN and no infinity: they become their names
+        text = _encode(json.loads(json.dumps(line, default=_plain), parse_constant=str))
+    return text if text.isascii() else text.translate(_ENDS_OF_LINES)
 
 
 # where lines go
@@ -180,22 +201,35 @@ class _Out(Protocol):
 class _File:
     """A file that is appended to. A line is one write: what others append at the same time stands before it or behind it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor: int | None = self._open()
+        self._descriptor: int | None = None
         self._is_torn = False
+        self._look_at = 0.0
 
-    def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    def open(self) -> int:
+        """Raises: OSError."""
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        self._is_torn = _is_torn(self._path)
+        self._look_at = time.monotonic() + AGAIN_SECONDS
+        return self._descriptor
 
     def write(self, line: bytes) -> None:
-        if self._descriptor is None:
-            self._descriptor = self._open()
+        if self._descriptor is not None and time.monotonic() > self._look_at and not self._is_there(self._descriptor):
+            self.close()
+        descriptor = self._descriptor if self._descriptor is not None else self.open()
         data = b"\n" + line if self._is_torn else line
-        written = os.write(self._descriptor, data)
+        written = os.write(descriptor, data)
         self._is_torn = written < len(data)
         if self._is_torn:
             raise OSError(f"{self._path}: {written} of the {len(data)} bytes of a line were written")
+
+    def _is_there(self, descriptor: int) -> bool:
+        self._look_at = time.monotonic() + AGAIN_SECONDS
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(descriptor))
+        except FileNotFoundError:
+            return False
 
     def again(self) -> _File:
         return _File(self._path)
@@ -204,6 +238,17 @@ class _File:
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether what is there ends within a line: its writer was killed. Asked only of files, and passed over where it can't be read."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+    except OSError:
+        return False
 
 
 class _Stream:

@@ -13,7 +13,7 @@ Add it to handlers, not to loggers: a logger's filter does not see the records o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from holdfast.clocks import instant
@@ -43,6 +43,7 @@ FORMAT: Final = "%(asctime)s %(levelname)-7s %(run)s %(action)s #%(attempt)s [%(
 """A line with all that `TaskFilter` adds: `run`, `action`, `attempt` and `context`, each `-` outside a task."""
 
 NOTHING: Final = "-"
+_ADDED: Final = ("run", "action", "attempt", "context", "custom_context")
 
 _LEVELS: Final = {
     Status.COMPLETED: logging.INFO,
@@ -65,11 +66,13 @@ class TaskFilter(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if all(hasattr(record, name) for name in _ADDED):  # it is of a LogObserver's, in whose thread nothing runs
+            return True
         running, values = ctx(), dict(get_custom_context())
         record.run = running.action.run_name if running is not None else NOTHING
         record.action = running.action.name if running is not None else NOTHING
         record.attempt = str(running.attempt_number) if running is not None else NOTHING
-        record.context = " ".join(f"{key}={value}" for key, value in sorted(values.items())) or NOTHING
+        record.context = _pairs(values)
         record.custom_context = values
         return True
 
@@ -78,7 +81,8 @@ class LogObserver:
     """One line in a log for each event that a person would want to know of.
 
     Ends are INFO, WARNING (a retry is due, a crash was found) or ERROR (failed, timed out); warnings of the run are WARNING; starts,
-    checkpoints and answers from record are DEBUG. Each record carries `run`, `action` and `attempt`, as `TaskFilter` gives them.
+    checkpoints and answers from record are DEBUG. That a run is opened is DEBUG too where the logger `holdfast`, which says so in any case,
+    stands above this one. Each record carries what `TaskFilter` gives: `context` is that of the run.
 
     Args:
         logger: Where to write; by default the logger `holdfast.events`.
@@ -90,6 +94,8 @@ class LogObserver:
     def __init__(self, logger: logging.Logger | None = None) -> None:
         self._log = logger if logger is not None else logging.getLogger("holdfast.events")
         self._run = NOTHING
+        self._context: dict[str, str] = {}
+        self._opens = logging.DEBUG if self._log.name.startswith("holdfast.") and self._log.propagate else logging.INFO
         self._tasks: dict[str, str] = {}
         self._write: dict[type[Event], Callable[[Any], None]] = {
             RunOpened: self._opened,
@@ -118,17 +124,24 @@ class LogObserver:
             write(event)
 
     def _line(self, level: int, event: Event, text: str, *values: object, attempt: int | None = None) -> None:
-        known = {"run": self._run, "action": event.action, "attempt": NOTHING if attempt is None else str(attempt)}
-        self._log.log(level, text, *values, extra=known)
+        if self._log.isEnabledFor(level):
+            known = {
+                "run": self._run,
+                "action": event.action or NOTHING,
+                "attempt": NOTHING if attempt is None else str(attempt),
+                "context": _pairs(self._context),
+                "custom_context": self._context,
+            }
+            self._log.log(level, text, *values, extra=known)
 
     def _name(self, event: Event) -> str:
         return self._tasks.get(event.action, event.action)
 
     def _opened(self, event: RunOpened) -> None:
-        self._run = event.run_name
+        self._run, self._context = event.run_name, dict(event.context)
         self._tasks[event.action] = event.task
         how = "new" if event.is_new else f"continued, {event.recorded} actions on record"
-        self._line(logging.INFO, event, "%s: run of %s in %s: %s", event.run_name, event.task, event.store, how)
+        self._line(self._opens, event, "%s: run of %s in %s: %s", event.run_name, event.task, event.store, how)
 
     def _asked(self, event: ActionAsked | Continued) -> None:
         self._tasks[event.action] = event.task
@@ -174,6 +187,10 @@ class LogObserver:
 
     def _missed(self, event: Missed) -> None:
         self._line(logging.WARNING, event, "%d events came too fast to be written here", event.count)
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in sorted(values.items())) or NOTHING
 
 
 def _why(event: AttemptEnded | ActionEnded) -> str:
