@@ -25,8 +25,9 @@ from holdfast.events import (
     Ticked,
     Warned,
 )
+from holdfast.observers.drawing import printable
 from holdfast.observers.picture import DEEPEST, GROUPS_KEPT, Picture, Row, shown_rows
-from holdfast.observers.terminal import PLAIN_AT_ONCE, TerminalObserver, printable
+from holdfast.observers.terminal import PLAIN_AT_ONCE, TerminalObserver
 from holdfast.status import Status
 from holdfast.testing import MemoryDisk, memory_store
 
@@ -253,6 +254,6 @@ def test_runs_that_share_a_terminal_are_shown_one_below_the_other_and_stay_there
     shown = stream.getvalue()
     for name in ("first", "second", "third"):
         assert re.search(rf"{name}.*COMPLETED", shown)
-    assert "[leaves]" in shown
+    assert "leaves" in shown
     assert "5 done" in shown
     assert shown.endswith("\n")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -13,7 +16,7 @@ from holdfast.errors import MissingExtra
 from holdfast.events import AttemptEnded, AttemptStarted, Event, Replayed, RunOpened, Ticked, WaitBegun
 from holdfast.observers.terminal import Picture, TerminalObserver, amount, duration
 from holdfast.status import Status
-from holdfast.testing.conformance_observers import CALLS, observed
+from holdfast.testing.conformance_observers import CALLS, EXPECTED, observed
 
 MANY = 100_000
 
@@ -100,6 +103,26 @@ def show(stream: io.StringIO, events: Callable[[], Sequence[Event]]) -> str:
     return stream.getvalue()
 
 
+STEERING = re.compile(r"\x1b\[(\d*)([A-Za-z])|\r|\n|[^\x1b\r\n]+")
+
+
+def screen_of(written: str) -> list[str]:
+    """What a person sees at the end: the lines, where each overwrites what stood there before."""
+    lines, row = [""], 0
+    for found in STEERING.finditer(re.sub(r"\x1b\[[0-9;]*m", "", written)):
+        text, count, verb = found[0], found[1], found[2]
+        if verb == "A":
+            row -= int(count or 1)
+        elif verb == "K":
+            lines[row] = ""
+        elif text == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif text != "\r" and verb is None:
+            lines[row] += text
+    return [line.rstrip() for line in lines]
+
+
 def many() -> Sequence[Event]:
     return [opened(), *(tick("ROOT", n + 1, MANY) for n in range(MANY)), ended("ROOT", Status.COMPLETED)]
 
@@ -160,6 +183,91 @@ def test_a_run_of_tasks_is_shown_by_the_names_of_their_bars() -> None:
     assert f"observed: squares 1/{CALLS} (20 %)" in stream.getvalue()
     assert "observed: COMPLETED after 0:0" in stream.getvalue()
     assert "2 retries, 1 failed" in stream.getvalue()
+
+
+@pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"TERM": "unknown"}, {"CI": "true"}])
+def test_where_lines_can_not_be_drawn_over_they_are_written_one_by_one(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    shown = show(Terminal(), lambda: [opened(), tick("A", 1, 2)])
+    assert shown.startswith("nightly: started\nnightly: files 1/2 (50 %)")
+    assert "\x1b" not in shown
+
+
+def test_plain_lines_go_through_a_stream_of_any_encoding() -> None:
+    raw = io.BytesIO()
+    observer = TerminalObserver(io.TextIOWrapper(raw, encoding="ascii", write_through=True))
+    for event in (opened(), tick("A", 1, 2, bar="übrig")):
+        observer.on_event(event)
+    assert raw.getvalue().splitlines()[1].startswith(b"nightly: ?brig 1/2 (50 %)")
+
+
+def test_not_quite_all_is_not_a_hundred_percent() -> None:
+    assert "files 199/200 (99 %)" in show(io.StringIO(), lambda: [opened(), tick("A", 199, 200)])
+
+
+def test_what_a_program_logs_stands_above_the_view_and_its_handlers_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, elsewhere = Terminal(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    log = logging.getLogger("tests.above")
+    log.propagate = False
+    handlers: list[logging.StreamHandler[Any]] = [logging.StreamHandler(terminal), logging.StreamHandler(elsewhere)]
+    for handler in handlers:
+        log.addHandler(handler)
+    observer = TerminalObserver()
+    for event in (opened(), tick("A", 1, 2)):
+        observer.on_event(event)
+    log.warning("of the program's own")
+    assert handlers[0].stream is not terminal
+    assert handlers[1].stream is elsewhere
+    asyncio.run(observer.aclose())
+    assert handlers[0].stream is terminal
+    assert elsewhere.getvalue() == "of the program's own\n"
+    screen = screen_of(terminal.getvalue())
+    assert screen.index("of the program's own") < min(place for place, line in enumerate(screen) if "nightly" in line)
+
+
+def test_several_views_on_one_terminal_are_one() -> None:
+    async def main() -> None:
+        first, second = TerminalObserver(terminal), TerminalObserver(terminal)
+        first.on_event(opened())
+        second.on_event(RunOpened(action="ROOT", at=0.0, run_name="hourly", task="main", store="s", is_new=True, recorded=0))
+        first.on_event(ended("ROOT", Status.COMPLETED))
+        await first.aclose()
+        await second.aclose()
+
+    terminal = Terminal()
+    asyncio.run(main())
+    screen = screen_of(terminal.getvalue())
+    assert [line.split("  ")[0] for line in screen if line] == ["✓ nightly", "● hourly"]
+
+
+def test_lines_that_a_narrower_terminal_broke_are_drawn_over() -> None:
+    def paint(width: int) -> int:
+        """How many lines up it went for that."""
+        terminal.seek(terminal.truncate(0))
+        screen._console.width = width
+        screen._painter._paint()
+        return terminal.getvalue().count("\x1b[1A")
+
+    terminal = Terminal()
+    observer = TerminalObserver(terminal)
+    screen: Any = observer._screen
+    for event in (opened(), tick("A", 1, 2, bar="b" * 200), tick("A", 1, 2, bar="c" * 200)):
+        observer.on_event(event)
+    paint(100)  # three lines, two of them more than fifty columns wide, and the empty one
+    assert (paint(100), paint(50), paint(50)) == (3, 5, 3)
+    asyncio.run(observer.aclose())
+
+
+def test_a_view_that_can_not_be_drawn_is_said_and_harms_no_run(caplog: pytest.LogCaptureFixture) -> None:
+    class Gone(Terminal):
+        def write(self, text: str, /) -> int:
+            raise BrokenPipeError("whoever looked went away")
+
+    with caplog.at_level(logging.WARNING, "holdfast"):
+        assert observed([TerminalObserver(Gone())]) == EXPECTED
+    assert "whoever looked went away" in caplog.text
 
 
 def test_on_a_terminal_without_rich_the_error_names_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

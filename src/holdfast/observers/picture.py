@@ -49,11 +49,23 @@ class Sum:
         return min(self.n / self.total, 1.0) if self.total > 0 and not self.is_open else None
 
     @property
+    def percent(self) -> int:
+        """From 0 to 100, which means all. 0 without a total."""
+        return int(100 * min(self.n, self.total) / self.total) if self.share is not None else 0
+
+    @property
+    def rate(self) -> float | None:
+        """Steps a second since it was first seen. None when nothing can be said."""
+        if self.first_n is None or self.at <= self.first_at or self.n <= self.first_n:
+            return None
+        return (self.n - self.first_n) / (self.at - self.first_at)
+
+    @property
     def remaining_seconds(self) -> float | None:
         """At the rate since it was first seen: what was done before then took no time of ours. None when nothing can be said."""
-        if self.share is None or self.first_n is None or self.at <= self.first_at or self.n <= self.first_n:
+        if self.share is None or (rate := self.rate) is None:
             return None
-        return max(self.total - self.n, 0) * (self.at - self.first_at) / (self.n - self.first_n)
+        return max(self.total - self.n, 0) / rate
 
 
 class Row:
@@ -108,13 +120,16 @@ class Row:
         for row in list(self.below.values()):
             yield from row.walk()
 
-    def said(self) -> str:
-        """Its numbers in words, what matters most first."""
-        parts = (
+    def numbers(self) -> tuple[tuple[int, str], ...]:
+        """Its numbers, each with its word, what matters most first."""
+        return (
             (self.done, "done"), (self.failed, "failed"), (self.running, "running"), (self.waiting, "waiting"),
             (self.reused, "from record"), (self.retries, "retry" if self.retries == 1 else "retries"),
         )  # fmt: skip
-        return ", ".join(f"{number:,} {word}" for number, word in parts if number)
+
+    def said(self) -> str:
+        """Its numbers in words."""
+        return ", ".join(f"{number:,} {word}" for number, word in self.numbers() if number)
 
 
 class _Live:
@@ -136,6 +151,7 @@ class Picture:
     task: str
     recorded: int
     began_at: float
+    ended_at: float | None
     done: int
     reused: int
     retries: int
@@ -155,6 +171,7 @@ class Picture:
         self.task = ""
         self.recorded = 0
         self.began_at = clock().now()
+        self.ended_at = None
         self.done = 0
         self.reused = 0
         self.retries = 0
@@ -220,7 +237,7 @@ class Picture:
 
     def _started(self, event: Any) -> None:
         if event.action == self.root:  # it goes on after a crash that was only found now
-            self.status = None
+            self.status = self.ended_at = None
         for bar, values in self._of_action.pop(event.action, {}).items():  # a new attempt has bars of its own
             self.bars[bar].add(*values, -1)
         live = self._live.get(event.action)
@@ -259,7 +276,7 @@ class Picture:
         if then is Status.COMPLETED:
             self._of_action.pop(action, None)  # what it reached stays in the sums
         if action == self.root:
-            self.status = then
+            self.status, self.ended_at = then, clock().now()
         elif then in _ENDS and not is_ours:
             if then is Status.COMPLETED:
                 self.done += 1
@@ -322,6 +339,10 @@ class Picture:
         self.missed += event.count
 
     def counts(self) -> str:
+        """`facts` in one line."""
+        return ", ".join(self.facts())
+
+    def facts(self) -> list[str]:
         """What went otherwise than once and well, and what is waited for; without any bar, also how many actions are done."""
         said = [] if self.bars else [f"{self.done:,} actions done"]
         if self.reused:
@@ -341,7 +362,7 @@ class Picture:
         if self.awaited:
             topics = sorted(set(self.awaited.copy().values()))
             said.append(f"waits for {', '.join(topics[:TOPICS_SHOWN])}{', ...' if len(topics) > TOPICS_SHOWN else ''}")
-        return ", ".join(said)
+        return said
 
 
 def shown_rows(rows: Row, at_most: int) -> tuple[list[Row], int]:
@@ -368,6 +389,14 @@ def _weight(row: Row) -> int:
 def amount(bar: Sum) -> str:
     """`812/1,790`, or `812` without a total."""
     return _number(bar.n) if bar.share is None else f"{_number(bar.n)}/{_number(bar.total)}"
+
+
+def speed(bar: Sum) -> str:
+    """`12.5/s`, `3.2/min` where it is slow, or nothing when nothing can be said."""
+    rate = bar.rate
+    if rate is None:
+        return ""
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
 
 
 def _number(value: float) -> str:

@@ -3,22 +3,28 @@
 The view has a line for the run, a tree of its groups and tasks (one row each, however often it was called), the bars of
 `ctx().progress(name, total=...)` added up by name with the time that is left, and the last messages and warnings. It is drawn a few times a
 second at most, and so seldom that drawing takes no more than `SHARE` of a processor: ten actions cost what a million cost.
+
+While it is there, what the program prints and logs stands above it. The cursor is left as it is, on an empty line below, so that a process
+that is killed leaves the terminal as a shell wants it.
 """
 
 from __future__ import annotations
 
 import io
+import logging
+import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any, Final, Protocol, TextIO
+from weakref import WeakValueDictionary
 
 from holdfast.clocks import clock
 from holdfast.errors import MissingExtra
 from holdfast.events import Event, RunOpened
-from holdfast.messages import MessageType
-from holdfast.observers.picture import Picture, Row, Sum, amount, duration, left, shown_rows
+from holdfast.observers.drawing import ROWS_AT_MOST, Drawing, Line, printable, short, width_of
+from holdfast.observers.picture import Picture, amount, duration, left
 
 __all__ = ["Picture", "TerminalObserver", "amount", "duration"]
 
@@ -28,14 +34,7 @@ PLAIN_STEPS: Final = 10
 PLAIN_SECONDS: Final = 10.0
 PLAIN_AT_ONCE: Final = 30
 PLAIN_PER_SECOND: Final = 1.0
-BARS_SHOWN: Final = 8
-BAR_WIDTH: Final = 32
-NARROW: Final = 60
-NARROWEST: Final = 30
-ROWS_AT_LEAST: Final = 3
-ROWS_AT_MOST: Final = 24
-
-_STYLES: Final = {MessageType.INFO: "", MessageType.WARNING: "yellow", MessageType.ERROR: "red"}
+_log = logging.getLogger("holdfast")
 
 
 class _Screen(Protocol):
@@ -49,7 +48,8 @@ class _Screen(Protocol):
 class TerminalObserver:
     """Shows a run's progress: a live view on a terminal, plain lines at every tenth elsewhere.
 
-    Given to several runs at once, it shows all of them, one below the other.
+    Given to several runs at once, it shows all of them, one below the other; so do several of them on one terminal. Plain lines are also
+    written where `TERM` says that the terminal can do no more (`dumb`), and where `CI` is set. `NO_COLOR` is heeded.
 
     Args:
         stream: Where to write; by default stderr as it is now.
@@ -63,7 +63,8 @@ class TerminalObserver:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         out: TextIO = stream or sys.stderr or io.StringIO()  # a program without a console has no stderr
-        self._screen: _Screen = _LiveScreen(out) if out.isatty() else _PlainLines(out)
+        out = getattr(out, "rich_proxied_file", out)  # what stands there while a view is drawn
+        self._screen: _Screen = _live_screen(out) if _is_terminal(out) and _can_redraw(os.environ) else _PlainLines(out)
         self._alone: _View | None = None
 
     def for_run(self, opened: RunOpened, /) -> _View:
@@ -119,6 +120,7 @@ class _PlainLines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._encoding = getattr(stream, "encoding", None)
         self._saying = threading.Lock()
         self._said: dict[int, _Said] = {}
         self._allowance = float(PLAIN_AT_ONCE)
@@ -138,7 +140,7 @@ class _PlainLines:
         elif event.kind in ("messaged", "warned") and picture.messages:
             _, kind, who, text = picture.messages[-1]
             first = next(iter(text.splitlines()), "")
-            self._say(said, f"{picture.run_name}: {kind.value}: {_short(who) + ': ' if who else ''}{first}")
+            self._say(said, f"{picture.run_name}: {kind.value}: {short(who) + ': ' if who else ''}{first}")
         if clock().now() - said.at >= PLAIN_SECONDS:
             bars = ", ".join(f"{name} {amount(bar)}" for name, bar in picture.bars.items())
             self._say(said, f"{picture.run_name}: {bars or picture.counts()}, {duration(clock().now() - picture.began_at)}")
@@ -152,9 +154,7 @@ class _PlainLines:
         if tenth > said.tenths.get(name, 0):
             said.tenths[name] = tenth
             rest = left(bar)
-            self._say(
-                said, f"{picture.run_name}: {name} {amount(bar)} ({100 * share:.0f} %{', ' + rest if rest else ''}){_behind(picture)}"
-            )
+            self._say(said, f"{picture.run_name}: {name} {amount(bar)} ({bar.percent} %{', ' + rest if rest else ''}){_behind(picture)}")
 
     def closed(self, picture: Picture) -> None:
         said = self._said.pop(id(picture), None)
@@ -174,7 +174,7 @@ class _PlainLines:
                 return
             self._allowance = max(self._allowance - 1, 0)
             more, self._left_out = f" [{self._left_out:,} lines left out before]" if self._left_out else "", 0
-            self._stream.write(f"{printable(line)}{more}\n")
+            self._stream.write(f"{printable(line, self._encoding)}{more}\n")
             self._stream.flush()
 
 
@@ -186,16 +186,36 @@ def _behind(picture: Picture) -> str:
 # on a terminal
 
 
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _can_redraw(environment: Mapping[str, str]) -> bool:
+    """Whether lines can be drawn over: not on a dumb terminal, and not in the log that a build server keeps of one."""
+    return environment.get("TERM", "").lower() not in ("dumb", "unknown") and environment.get("CI", "").lower() in ("", "0", "false")
+
+
+_screens: WeakValueDictionary[int, _LiveScreen] = WeakValueDictionary()  # by the id of the stream, which each keeps
+_finding = threading.Lock()
+
+
+def _live_screen(stream: TextIO) -> _LiveScreen:
+    """The one of that terminal: two would draw over each other."""
+    with _finding:
+        screen = _screens.get(id(stream))
+        if screen is None:
+            screen = _screens[id(stream)] = _LiveScreen(stream)
+        return screen
+
+
 class _LiveScreen:
-    """rich draws the pictures anew a few times a second, in a thread of its own; events only change numbers."""
+    """The pictures are drawn anew a few times a second, in a thread of its own; events only change numbers."""
 
     def __init__(self, stream: TextIO) -> None:
         try:
-            from rich.console import Console, Group
+            from rich.console import Console
             from rich.live import Live
-            from rich.progress_bar import ProgressBar
-            from rich.table import Table
-            from rich.text import Text
+            from rich.segment import Segment, Segments
         except ImportError as error:
             raise MissingExtra(feature="progress on a terminal", package="rich", extra="rich") from error
 
@@ -204,7 +224,9 @@ class _LiveScreen:
                 """Leave the cursor alone: a process that is killed could never give it back."""
                 return False
 
-        self._group, self._live_type, self._drawing = Group, Live, _Drawing(ProgressBar, Table, Text)
+        self._live_type, self._segment, self._segments = Live, Segment, Segments
+        self._stream = stream
+        self._drawing = Drawing(getattr(stream, "encoding", None), lambda: clock().now())
         self._console = _Console(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
         self._changing = threading.Lock()
         self._pictures: list[Picture] = []
@@ -233,19 +255,33 @@ class _LiveScreen:
                 return
             if len(self._pictures) > 1:
                 self._pictures.remove(picture)
-                painter.print_above(self._console, self._group(*self._drawing.lines(picture, self._console.width, ROWS_AT_MOST)))
+                painter.print_above(self._console, self._rendered([*self._lines(picture, ROWS_AT_MOST), []]))
             else:
-                painter.close()
-                self._pictures.clear()
                 self._painter = None
+                try:
+                    painter.close()
+                finally:
+                    self._pictures.clear()
+
+    def _lines(self, picture: Picture, height: int) -> list[Line]:
+        return self._drawing.lines(picture, self._console.width, height)
 
     def _draw(self) -> Any:
         pictures = list(self._pictures)
         each = max((self._console.height - 1) // max(len(pictures), 1), 2)
-        parts: list[Any] = []
-        for picture in pictures:
-            parts += list(self._drawing.lines(picture, self._console.width, each))
-        return self._group(*parts)
+        lines = [line for picture in pictures for line in self._lines(picture, each)]
+        if (painter := self._painter) is not None:
+            painter.drew(lines, self._console.width)
+            lines.append([("", "")])  # for the cursor
+        return self._rendered(lines)
+
+    def _rendered(self, lines: list[Line]) -> Any:
+        segment, style = self._segment, self._console.get_style
+        found: list[Any] = []
+        for place, line in enumerate(lines):
+            found += [segment.line()] if place else []
+            found += [segment(text, style(name) if name else None) for text, name in line]
+        return self._segments(found)
 
 
 class _Painter:
@@ -255,7 +291,11 @@ class _Painter:
         self._live = live
         self._over = threading.Event()
         self._painting = threading.Lock()
+        self._widths: list[int] = []  # of the lines that stand there
+        self._width = 0  # of the terminal, when they were drawn
+        before = {id(stream): name for name in ("stdout", "stderr") if _is_terminal(stream := getattr(sys, name))}
         live.start()
+        self._handlers = _write_above(before)
         self._thread = threading.Thread(target=self._run, name="holdfast-painter", daemon=True)
         self._thread.start()
 
@@ -263,10 +303,29 @@ class _Painter:
         pause = 1 / FRAMES_PER_SECOND
         while not self._over.wait(pause):
             began = time.thread_time()
-            with self._painting:
-                if not self._over.is_set():
-                    self._live.refresh()
+            try:
+                self._paint()
+            except Exception:
+                _log.exception("the view of runs can't be drawn any more")
+                return
             pause = max(1 / FRAMES_PER_SECOND, (time.thread_time() - began) / SHARE)
+
+    def _paint(self) -> None:
+        with self._painting:
+            if not self._over.is_set():
+                self._make_up_for_wrapping()
+                self._live.refresh()
+
+    def drew(self, lines: list[Line], width: int) -> None:
+        """Take note of what stands on the terminal now."""
+        self._widths, self._width = [sum(width_of(text) for text, _ in line) for line in lines], width
+
+    def _make_up_for_wrapping(self) -> None:
+        """A terminal that was made narrower has broken our lines into more of them, over all of which is to be drawn."""
+        width = self._live.console.width
+        drawn: Any = getattr(self._live, "_live_render", None)
+        if 0 < width < self._width and getattr(drawn, "_shape", None) is not None:
+            drawn._shape = width, sum(max(-(-each // width), 1) for each in self._widths) + 1
 
     def print_above(self, console: Any, lines: Any) -> None:
         with self._painting:
@@ -275,88 +334,25 @@ class _Painter:
     def close(self) -> None:
         with self._painting:
             self._over.set()
-            self._live.stop()
+            try:
+                self._make_up_for_wrapping()
+                self._live.stop()
+            finally:
+                for handler, before in self._handlers:
+                    handler.setStream(before)
 
 
-class _Drawing:
-    """A picture as lines for rich, to fit into a width and a height."""
+def _write_above(terminals: Mapping[int, str]) -> list[tuple[logging.StreamHandler[Any], Any]]:
+    """Have handlers of logs that write to a terminal under a view write above it, and say where they wrote before.
 
-    def __init__(self, progress_bar: Any, table: Any, text: Any) -> None:
-        self._bar, self._table, self._text = progress_bar, table, text
-
-    def lines(self, picture: Picture, width: int, height: int) -> Iterator[Any]:
-        """Of all lines those that fit: the run's, then bars, rows and messages."""
-        yield self._head(picture)
-        bars = list(picture.bars.items())[: min(BARS_SHOWN, max(height - 1, 0))]
-        messages = list(picture.messages)[: max(height - 1 - len(bars), 0)]
-        rows = min(ROWS_AT_MOST, max(height - 2 - len(bars) - len(messages), ROWS_AT_LEAST if height > ROWS_AT_LEAST else 0))
-        if picture.rows.below and rows:
-            yield self._tree(picture.rows, width, rows)
-        if bars:
-            yield self._bars(bars, width)
-        for _, kind, who, text in messages:
-            yield self._line(f"{kind.value}: {_short(who) + ': ' if who else ''}{' '.join(text.split())}", _STYLES[kind])
-
-    def _line(self, line: str, style: str = "") -> Any:
-        return self._text(printable(line), style=style, no_wrap=True, overflow="ellipsis")
-
-    def _head(self, picture: Picture) -> Any:
-        status = picture.status
-        style = "bold" if status is None else "bold green" if status.value == "COMPLETED" else "bold red"
-        head = self._line("")
-        head.append(printable(picture.run_name), style=style)
-        head.append(f"  {duration(clock().now() - picture.began_at)}", style="dim")
-        if status is not None:
-            head.append(f"  {status.value}", style=style)
-        counts = printable(picture.counts())
-        if counts:
-            head.append(f"  {counts}", style="red" if picture.failed else "")
-        return head
-
-    def _tree(self, rows: Row, width: int, at_most: int) -> Any:
-        shown, left_out = shown_rows(rows, at_most)
-        table = self._table.grid(padding=(0, 2, 0, 0))
-        table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(width * 3 // 5, 10))
-        table.add_column(no_wrap=True, overflow="ellipsis")
-        for row in shown:
-            shown_name = f"[{row.name}]" if row.is_group else _short(row.name)
-            name = self._line("  " * row.depth + shown_name, "cyan" if row.is_group else "")
-            table.add_row(name, self._text(row.said(), style="red" if row.failed else "dim" if not row.running else ""))
-        if left_out:
-            table.add_row(self._text(f"  ... {left_out:,} more", style="dim"), "")
-        return table
-
-    def _bars(self, bars: list[tuple[str, Sum]], width: int) -> Any:
-        table = self._table.grid(padding=(0, 2, 0, 0))
-        table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(width // 4, 8))
-        for _ in range(4):
-            table.add_column(no_wrap=True, overflow="ellipsis")
-        for name, bar in bars:
-            share = bar.share
-            cells = [self._line(f"  {name}")]
-            if width >= NARROW:  # else the numbers need the place
-                cells.append(self._filled(share, min(BAR_WIDTH, width // 4)))
-            cells.append(self._text(amount(bar)))
-            if width >= NARROWEST:
-                cells.append(self._text("" if share is None else f"{100 * share:.0f} %"))
-            table.add_row(*cells, self._text(left(bar), style="dim"))
-        return table
-
-    def _filled(self, share: float | None, width: int) -> Any:
-        if share is None:
-            return ""
-        return self._bar(total=1.0, completed=share, width=width, complete_style="cyan", finished_style="green")
-
-
-def printable(text: str) -> str:
-    """Without what would steer the terminal: names and messages come from anywhere."""
-    return text if text.isprintable() else "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    return stream is not None and stream.isatty()
-
-
-def _short(task: str) -> str:
-    """A task's name without its module: the tree says where it belongs."""
-    return task.rpartition(":")[2] or task
+    Args:
+        terminals: By the id of what stood there before the view, the name in `sys` of what stands there now.
+    """
+    loggers = [logging.getLogger(), *logging.getLogger().manager.loggerDict.values()]
+    handlers = {handler for logger in loggers for handler in getattr(logger, "handlers", ())}
+    found: list[tuple[logging.StreamHandler[Any], Any]] = []
+    for handler in handlers:
+        name = terminals.get(id(getattr(handler, "stream", None)))
+        if isinstance(handler, logging.StreamHandler) and name is not None:
+            found.append((handler, handler.setStream(getattr(sys, name))))
+    return found
