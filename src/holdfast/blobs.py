@@ -191,7 +191,7 @@ class _Putting:
         self._held: Held | None = None
         self._began = 0.0
         self._is_late = False
-        self._starting = asyncio.Lock()
+        self._starting: asyncio.Lock | None = None  # most blocks put nothing
 
     def __enter__(self) -> Self:
         return self
@@ -210,6 +210,8 @@ class _Putting:
         """Have an intent that is in the store, and will be for long. Raises: StoreUnavailable, where it was too old meanwhile."""
         if self._held is not None and self._held.age < INTENT_LIFE / 4:
             return
+        if self._starting is None:
+            self._starting = asyncio.Lock()
         async with self._starting:
             if self._held is None:
                 self._held = await self._blobs.take_intent()

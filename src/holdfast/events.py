@@ -340,19 +340,20 @@ _RECORDED: tuple[type[Event], ...] = (
 class _Shape:
     """How one kind is written and read: its field names, their defaults, and what needs to be made of JSON."""
 
-    __slots__ = ("_tree", "cls", "names", "restore")
+    __slots__ = ("cls", "names", "restore", "tree")
+
+    tree: Callable[[Event], dict[str, Any]]
+    """Gives an event as the JSON object that is written."""
 
     def __init__(self, cls: type[Event]) -> None:
         self.cls = cls
         self.names = tuple(field.name for field in cls.__fields__)
         self.restore = {field.name: _RESTORE[field.annotation] for field in cls.__fields__ if field.annotation in _RESTORE}
-        self._tree: Callable[[Event], dict[str, Any]] | None = None
+        self.tree = self._first
 
-    def tree(self, event: Event) -> dict[str, Any]:
-        """The event as the JSON object that is written."""
-        if self._tree is None:
-            self._tree = _compiled(self.cls)
-        return self._tree(event)
+    def _first(self, event: Event) -> dict[str, Any]:
+        self.tree = _compiled(self.cls)
+        return self.tree(event)
 
 
 def _compiled(cls: type[Event]) -> Callable[[Event], dict[str, Any]]:

@@ -435,7 +435,8 @@ class Fold:
         if event.status in _OWN_ENDS:
             record.begin_try()
             record.failures += event.status is not Status.CANCELLED
-        if event.status in _EXECUTED and (parent := self._known(record.parent)) is not None:
+        parent = self._known(record.parent)
+        if event.status in _EXECUTED and parent is not None:
             parent.spent += 1
         if event.received:
             topic, _, number = event.received.rpartition("/")
@@ -448,9 +449,10 @@ class Fold:
             self._undo_moves(self.undos[event.action], Status.ROLLED_BACK)
         if self.rows and event.then is Status.COMPLETED:
             self.rows.pop(event.action, None)
-        self._tell_parent(record)
-        if self._packing is not None and event.then is Status.COMPLETED and (parent := self._known(record.parent)) is not None:
-            self._packing.pack(record, parent)
+        if parent is not None:
+            self._tell_parent(record, parent)
+            if self._packing is not None and event.then is Status.COMPLETED:
+                self._packing.pack(record, parent)
         for name in event.replayed:
             if (child := self._whole.get(name)) is not None:  # of what is packed nobody asks how often
                 child.replayed += 1
@@ -477,7 +479,8 @@ class Fold:
             record.begin_try()
         if event.remains or (record.notes is not None and record.notes.remains):
             record.noted().remains = event.remains
-        self._tell_parent(record)
+        if (parent := self._known(record.parent)) is not None:
+            self._tell_parent(record, parent)
 
     def _note_end(self, record: Record, notes: Notes, event: AttemptEnded) -> None:
         notes.is_undone = False
@@ -645,9 +648,10 @@ class Fold:
         bills = ((record.task, record.bill) for record in self.actions.values() if record.bill is not None)
         return Costs(((task, model), cost) for task, bill in bills for model, cost in bill.lines)
 
-    def _tell_parent(self, record: Record) -> None:
-        if record.status in _OUTCOMES and (parent := self._known(record.parent)) is not None:
-            self._bear_fruit(parent)
+    def _tell_parent(self, record: Record, parent: Record) -> None:
+        if record.status in _OUTCOMES:
+            if not parent.fruitful:
+                self._bear_fruit(parent)
             record.failed_in = parent.present_try
 
     def _bear_fruit(self, record: Record | None) -> None:

@@ -109,14 +109,15 @@ class Call(Deferred[R_co]):
             scope.unstarted -= 1
 
     def _begin(self) -> Coroutine[Any, Any, R_co]:
-        self._begun()
         loop, scope = running_loop(), self.scope()
+        if scope is not None:
+            scope.unstarted -= 1
         if loop is None:
             raise no_loop(f"await {self.task.__name__}(...)")
         if scope is None:
             return ephemeral(self.order, self.context, self)
         if scope.loop is loop:
-            return ask(scope, self.order, self.context, self)
+            return ask(scope, Order(self.task.definition, self.args, self.kwargs), self.context, self)
         return _elsewhere(scope, self.order, self.context)
 
     def close(self) -> None:

@@ -105,7 +105,8 @@ def _count_record(scope: Scope, context: Context, record: Record) -> None:
 
 def check_asking(scope: Scope, order: Order) -> None:
     """Raise what a call is refused with: its attempt is over, or the run was lost, or asked to end."""
-    scope.check(f"a call of {order.definition.policy.name}")
+    if scope.ended or scope.abandoned:
+        scope.check(f"a call of {order.definition.policy.name}")
     if scope.runtime.lost is not None:
         raise scope.runtime.lost
     if scope.runtime.stop is not None:
@@ -134,7 +135,8 @@ def _on_record(scope: Scope, order: Order, place: Place, standing: Standing) -> 
     assert runtime.state is not None
     record = runtime.state.actions.get(place.name)
     if record is None:
-        _hint_at_context(scope, place, policy)
+        if runtime.is_resumed:
+            _hint_at_context(scope, place, policy)
         return None, ANEW
     return record, _decision(scope, order, place, record, standing)
 
@@ -175,7 +177,7 @@ async def _set_aside(scope: Scope, first: str) -> None:
 
 def _hint_at_context(scope: Scope, place: Place, policy: Policy) -> None:
     runtime = scope.runtime
-    if not runtime.is_resumed or runtime.state is None or policy.name.startswith(BUILTIN):
+    if runtime.state is None or policy.name.startswith(BUILTIN):
         return
     twin = runtime.state.differing_in_context(place.bare or place.name)
     if twin is not None and twin.name != place.name and runtime.first_context_change(policy.name):

@@ -108,7 +108,7 @@ class Conclusion(Frozen):
     unknown: bool = False
 
 
-_COMPLETED = Conclusion(Status.COMPLETED, Status.COMPLETED)
+COMPLETED = Conclusion(Status.COMPLETED, Status.COMPLETED)
 
 
 def conclude(
@@ -126,7 +126,7 @@ def conclude(
     """
     match outcome:
         case Value():
-            return _COMPLETED
+            return COMPLETED
         case Error(error, is_its_own=False) if policy.on_crash == "fail":
             return Conclusion(Status.FAILED, Status.FAILED, error, unknown=True)
         case Error(error):

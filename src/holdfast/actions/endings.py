@@ -20,11 +20,11 @@ from holdfast.errors import Unrebuildable as UnrebuildableWarning
 from holdfast.states import Fold
 from holdfast.status import Status
 
+_NO_VALUES: dict[str, str] = {}
 
-def encode_failure(runtime: Runtime, action: str, task: str, error: Exception | None) -> Any:
+
+def encode_failure(runtime: Runtime, action: str, task: str, error: Exception) -> Any:
     """A failure as it goes into the event; warns where it can't be rebuilt from that."""
-    if error is None:
-        return None
     tree, can_be_rebuilt = encode_error(error, task=task)
     if not can_be_rebuilt:
         kind = f"{type(error).__module__}:{type(error).__qualname__}"
@@ -33,10 +33,8 @@ def encode_failure(runtime: Runtime, action: str, task: str, error: Exception | 
     return tree
 
 
-def orphans(state: Fold | None, action: str, scope: Scope) -> tuple[str, ...]:
+def orphans(state: Fold, action: str, scope: Scope) -> tuple[str, ...]:
     """Recorded results of earlier attempts that the body, now done, never asked for."""
-    if scope.number == 0 or state is None:
-        return ()
     behind = scope.rounds.ordinal if scope.loaded is not None else 0
     return tuple(
         child.name
@@ -112,4 +110,4 @@ def given(outcome: Outcome, conclusion: Conclusion, *, is_durable: bool) -> Any:
 
 def plain(values: Mapping[str, str]) -> dict[str, str]:
     """As a dict, which travels; nothing ever changes one that is in a context."""
-    return values if type(values) is dict else dict(values)
+    return values if type(values) is dict else dict(values) if values else _NO_VALUES

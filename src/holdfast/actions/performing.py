@@ -10,10 +10,10 @@ import asyncio
 import random
 from collections.abc import Awaitable
 from contextlib import nullcontext, suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from holdfast.actions.budgets import RECEIVE, find_room, needs_room
-from holdfast.actions.decisions import Anew, Asked, Conclusion, GoOn, Refuse, Undo, conclude, conclude_timeout, undoing
+from holdfast.actions.decisions import COMPLETED, Anew, Asked, Conclusion, GoOn, Refuse, Undo, conclude, conclude_timeout, undoing
 from holdfast.actions.endings import (
     cancellation_behind,
     count_cancels,
@@ -31,12 +31,12 @@ from holdfast.actions.runtime import Registered, Runtime, StopRequest
 from holdfast.actions.scopes import UNSAVED, Beside, Generation3, Saves, Scope
 from holdfast.actions.shares import Share
 from holdfast.actions.undos import Completion, check_findable
-from holdfast.actions.values import keep
+from holdfast.actions.values import fits_event, keep
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
 from holdfast.blobs import Naming
 from holdfast.checkpoints import Checkpoint, newest_generation, newest_of_version
 from holdfast.clocks import clock
-from holdfast.codec import Codec, decode_error, encode_error
+from holdfast.codec import Codec, Encoded, decode_error, encode_error
 from holdfast.contexts import Context
 from holdfast.costs import Holding
 from holdfast.errors import (
@@ -59,6 +59,7 @@ from holdfast.status import Status
 from holdfast.topics import Entry
 
 _FOR_EVER = nullcontext()
+_NO_VALUE: Final[tuple[Any, str]] = (None, "")
 
 
 class Action:
@@ -70,13 +71,14 @@ class Action:
     __slots__ = (
         "_asked_at", "_cancels", "_codec", "_completion", "_concluded", "_decision", "_failures", "_given_up", "_holding", "_id",
         "_present_try", "_record", "_saves", "_scope", "_share", "_stands_aside", "_waits", "context", "name", "order", "parent", "place",
-        "runtime", "task",
+        "policy", "runtime", "task",
     )  # fmt: skip
 
     context: Context
     order: Order
     parent: Scope | None
     place: Place | None
+    policy: Policy
     runtime: Runtime
 
     name: str
@@ -95,6 +97,7 @@ class Action:
         self.runtime = runtime
         self.parent = parent
         self.order = order
+        self.policy = order.definition.policy
         self.context = context
         self.place = place
         self.name = place.name if place is not None else f"{id(self):x}"
@@ -116,10 +119,6 @@ class Action:
         self._saves = UNSAVED
         self._share: Share | None = None
         self._id: ActionID | None = None
-
-    @property
-    def policy(self) -> Policy:
-        return self.order.definition.policy
 
     @property
     def task_name(self) -> str:
@@ -149,12 +148,12 @@ class Action:
         if present is not None and present.get_coro() is call:
             self.task = present
             return self.perform()
-        self.task = asyncio.create_task(self.perform(), name=self.policy.name)
+        self.task = self.runtime.loop.create_task(self.perform(), name=self.policy.name)
         return self.task
 
     async def perform(self) -> Any:
         """Run attempts until there is an outcome, and return or raise it."""
-        if self.parent is not None:
+        if self.parent is not None and (self.parent.ended or self.parent.abandoned):
             self.parent.check(f"a call of {self.policy.name}")
         self._cancels = count_cancels()
         self.runtime.live[self.name] = self
@@ -195,7 +194,8 @@ class Action:
                 finally:
                     if slot is not None:
                         slot.pause()
-                    self._settle()
+                    if self._holding is not None:
+                        self._settle()
                 outcome, conclusion = await self._conclude(scope, outcome, timeout)
                 if self._stands_aside:
                     await self._stand_aside(slot)
@@ -231,7 +231,8 @@ class Action:
                 del place[self.name]
         if self._share is not None:
             self._share.give_back()
-        self._settle()
+        if self._holding is not None:
+            self._settle()
         if self.runtime.closing is not None:
             self.runtime.closing.look()
 
@@ -570,36 +571,51 @@ class Action:
 
     async def _conclude(self, scope: Scope, outcome: Outcome, timeout: str) -> tuple[Outcome, Conclusion]:
         """Record the attempt's end, and return it with what it means. Raises: what the journal was lost to."""
-        if self.runtime.blobs is None:
-            return await self._record_end(scope, outcome, timeout, None)
-        with self.runtime.blobs.naming() as naming:
-            return await self._record_end(scope, outcome, timeout, naming)
-
-    async def _record_end(self, scope: Scope, outcome: Outcome, timeout: str, naming: Naming | None) -> tuple[Outcome, Conclusion]:
-        self._watch_exit(outcome)
+        if isinstance(outcome, Ended):
+            self._watch_exit(outcome.cause)
         if self.runtime.lost is not None:
             await self._discard(scope)
             raise self.runtime.lost
-        value: tuple[Any, str] = (None, "")
-        undo: UndoRegistered | None = None
         if self.runtime.stop is not None and hangs_on_the_stop(scope, outcome):
             outcome, timeout = Ended(asyncio.CancelledError()), ""
         elif self.runtime.closing is not None and scope.was_refused:
             self._stands_aside = count_cancels() <= self._cancels  # else whoever ended it waits for that
             outcome, timeout = Ended(asyncio.CancelledError()), ""
-        if isinstance(outcome, Value) and naming is not None:
-            try:
-                value = await keep(naming, self._codec.encode(outcome.value))
-                if self._completion is not None:
-                    undo = await self._completion.event(scope, naming)
-            except StoreError as error:  # no failure of the task: what is not on record runs again when the store takes it
-                await self._discard(scope)
-                self.runtime.give_up(error)
-                raise
-            except Exception as error:
-                outcome = Error(error, is_its_own=False)
-            except asyncio.CancelledError as cause:
-                outcome = Ended(cause)
+        if self.runtime.blobs is None or not isinstance(outcome, Value):
+            return await self._record_end(scope, outcome, timeout)
+        try:
+            encoded = self._codec.encode(outcome.value)
+        except (Exception, asyncio.CancelledError) as error:  # a user's serializer may raise anything
+            refused = Error(error, is_its_own=False) if isinstance(error, Exception) else Ended(error)
+            return await self._record_end(scope, refused, timeout)
+        if self._completion is None and fits_event(encoded):
+            return await self._record_end(scope, outcome, timeout, (encoded.tree, ""))
+        with self.runtime.blobs.naming() as naming:
+            outcome, value, undo = await self._put(scope, outcome, encoded, naming)
+            return await self._record_end(scope, outcome, timeout, value, undo)
+
+    async def _put(
+        self, scope: Scope, outcome: Value, encoded: Encoded, naming: Naming
+    ) -> tuple[Outcome, tuple[Any, str], UndoRegistered | None]:
+        """Put a result where its event can name it, and what undoes it. Raises: StoreError."""
+        value, undo = _NO_VALUE, None
+        try:
+            value = await keep(naming, encoded)
+            if self._completion is not None:
+                undo = await self._completion.event(scope, naming)
+        except StoreError as error:  # no failure of the task: what is not on record runs again when the store takes it
+            await self._discard(scope)
+            self.runtime.give_up(error)
+            raise
+        except Exception as error:
+            return Error(error, is_its_own=False), value, undo
+        except asyncio.CancelledError as cause:
+            return Ended(cause), value, undo
+        return outcome, value, undo
+
+    async def _record_end(
+        self, scope: Scope, outcome: Outcome, timeout: str, value: tuple[Any, str] = _NO_VALUE, undo: UndoRegistered | None = None
+    ) -> tuple[Outcome, Conclusion]:
         if scope.exits is not None and not isinstance(outcome, Value):
             await scope.exits.over()
         if scope.besides is not None and not self._concluded:
@@ -611,15 +627,15 @@ class Action:
         except InvalidOption as error:  # a `retry_on` that raised
             outcome, conclusion = Error(error), Conclusion(Status.FAILED, Status.FAILED, error)
         try:
-            if self.runtime.durable and not self._concluded:
+            if self.runtime.journal is not None and not self._concluded:
                 try:
                     if undo is not None and conclusion.status is Status.COMPLETED:
                         self.runtime.append(undo)
                     self._append_end(scope, conclusion, value)
                 except HoldfastWarning as warning:  # whoever makes warnings errors means it
                     outcome, conclusion = Error(warning), Conclusion(Status.FAILED, Status.FAILED, warning)
-                    self._append_end(scope, conclusion, (None, ""))
-                await self.runtime.barrier()
+                    self._append_end(scope, conclusion, _NO_VALUE)
+                await self.runtime.journal.barrier()
             elif self._completion is not None and isinstance(outcome, Value):
                 self.runtime.undos[Registered(scope, self._completion.order(outcome.value), self.context)] = None
         finally:
@@ -638,6 +654,8 @@ class Action:
 
     def _conclusion(self, scope: Scope, outcome: Outcome, timeout: str) -> Conclusion:
         """Raises: InvalidOption."""
+        if isinstance(outcome, Value) and not timeout:
+            return COMPLETED
         jitter, policy, failures = random.random(), self.policy, self._failures
         left = self._share.left if self._share is not None else None
         if not timeout:
@@ -665,19 +683,19 @@ class Action:
                 with suppress(CleanupFailed):
                     self.runtime.warn(self.name, CleanupFailed, f"{self.policy.name}: {beside.text}")
 
-    def _watch_exit(self, outcome: Outcome) -> None:
+    def _watch_exit(self, cause: BaseException) -> None:
         """`SystemExit` and `KeyboardInterrupt` in a body end the run; anything else of their rank means that the process is broken."""
-        if not isinstance(outcome, Ended) or isinstance(outcome.cause, asyncio.CancelledError):
+        if isinstance(cause, asyncio.CancelledError):
             return
-        if isinstance(outcome.cause, (SystemExit, KeyboardInterrupt)):
-            self.runtime.request(StopRequest(Status.STOPPED, type(outcome.cause).__name__, outcome.cause))
+        if isinstance(cause, (SystemExit, KeyboardInterrupt)):
+            self.runtime.request(StopRequest(Status.STOPPED, type(cause).__name__, cause))
         else:
-            self.runtime.lost = self.runtime.lost or outcome.cause
+            self.runtime.lost = self.runtime.lost or cause
 
     def _append_end(self, scope: Scope, conclusion: Conclusion, value: tuple[Any, str]) -> None:
-        if (progress := scope.last_progress()) is not None:
+        if scope.bars is not None and (progress := scope.last_progress()) is not None:
             self.runtime.append(progress)
-        if (said := scope.last_said()) is not None:
+        if scope.said is not None and (said := scope.last_said()) is not None:
             self.runtime.append(said)
         if scope.unrecorded:
             scope.record_late()
@@ -687,7 +705,8 @@ class Action:
         self.runtime.append(event)
 
     def _end_event(self, scope: Scope, conclusion: Conclusion, value: tuple[Any, str]) -> AttemptEnded:
-        now = clock().now()
+        now, error, state = clock().now(), conclusion.error, self.runtime.state
+        may_orphan = scope.number > 0 and state is not None and conclusion.status is Status.COMPLETED
         return AttemptEnded(
             action=self.name,
             at=now,
@@ -696,13 +715,13 @@ class Action:
             then=conclusion.then,
             value=value[0],
             blob=value[1],
-            error=encode_failure(self.runtime, self.name, self.policy.name, conclusion.error),
+            error=None if error is None else encode_failure(self.runtime, self.name, self.policy.name, error),
             next_at=None if conclusion.delay is None else now + conclusion.delay,
             final=conclusion.final,
             unknown=conclusion.unknown,
             abandoned=conclusion.abandoned or scope.abandoned,
             replayed=tuple(scope.replayed or ()),
-            orphaned=orphans(self.runtime.state, self.name, scope) if conclusion.status is Status.COMPLETED else (),
+            orphaned=orphans(state, self.name, scope) if may_orphan and state is not None else (),
             received="" if scope.received is None else self._used_up(scope, scope.received, conclusion),
         )
 
@@ -716,7 +735,8 @@ class Action:
 
     async def _discard(self, scope: Scope) -> None:
         scope.ended = True
-        scope.last_progress()  # what is not recorded by now will not be
+        if scope.bars is not None:
+            scope.last_progress()  # what is not recorded by now will not be
         if scope.drawn is not None:
             scope.drawn.give_up()
         if scope.checkpoint_if_used is not None:
@@ -751,5 +771,5 @@ class Action:
             if (said := scope.last_said()) is not None:
                 self.runtime.append(said)
             scope.record_late()
-            self.runtime.append(self._end_event(scope, Conclusion(status, status, abandoned=True), (None, "")))
+            self.runtime.append(self._end_event(scope, Conclusion(status, status, abandoned=True), _NO_VALUE))
         self._leave()

@@ -60,28 +60,28 @@ def _inputs_of(order: Order) -> dict[str, Any]:
 def place_of(scope: Scope, order: Order, context: Context) -> Place:
     """Work out the place of a call, at one instant. Raises: UnstableInput, AmbiguousKey, Doubted, TypeError."""
     policy = order.definition.policy
-    parent, digest = scope.identify().name, b""
+    parent, rounds, digest = scope.identify().name, scope.rounds, b""
     if policy.name.startswith(BUILTIN):
-        inputs = b"b%d" % scope.rounds.ordinal
+        inputs = b"b%d" % rounds.ordinal
         if (among := key_of(policy, order)) is not None:
             inputs += b"k" + among.encode()
         counted: tuple[tuple[str, str], ...] = ()
     else:
-        key = key_of(policy, order)
+        key = key_of(policy, order) if policy.key is not None else None
         if key is None:
             inputs = b"d" + digest_of(order)
         else:
             digest = _digest_if_stable(order)
             inputs = b"k" + key.encode("utf-8", "surrogatepass")
             _check_key(scope, policy.name, key, digest)
-        counted = _counted(context, policy)
+        counted = _counted(context, policy) if context.counted else ()
     first = action_name(parent, policy.name, inputs, context.group, counted, 0)
     if scope.number > 0 and scope.runtime.state is not None:
         first = scope.runtime.state.text_of(first)
-    number = scope.rounds.next(first)
+    number = rounds.next(first)
     name = first if number == 0 else action_name(parent, policy.name, inputs, context.group, counted, number)
     bare = action_name(parent, policy.name, inputs, context.group, (), number) if counted else ""
-    return Place(name, first, number, scope.rounds.ordinal, digest.hex(), bare)
+    return Place(name, first, number, rounds.ordinal, digest.hex() if digest else "", bare)
 
 
 def first_name(scope: Scope, order: Order, context: Context) -> str:
@@ -91,11 +91,8 @@ def first_name(scope: Scope, order: Order, context: Context) -> str:
 
 
 def _counted(context: Context, policy: Policy) -> tuple[tuple[str, str], ...]:
-    counted = context.counted
-    if not counted or policy.context_keys == ():
-        return ()
     keys = policy.context_keys
-    return tuple(sorted((k, v) for k, v in counted.items() if keys is None or k in keys))
+    return tuple(sorted((k, v) for k, v in context.counted.items() if keys is None or k in keys))
 
 
 def _digest_if_stable(order: Order) -> bytes:

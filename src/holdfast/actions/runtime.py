@@ -106,6 +106,8 @@ _strays: WeakKeyDictionary[Stray, str] = WeakKeyDictionary()  # a body that may 
 class Runtime:
     """One run, as its actions need it. An ephemeral run has neither journal nor state."""
 
+    durable: bool
+    epoch: int
     loop: asyncio.AbstractEventLoop
 
     def __init__(
@@ -134,6 +136,8 @@ class Runtime:
         self.started_at = started_at
         self.grace = grace
         self.journal = journal
+        self.durable = journal is not None
+        self.epoch = journal.epoch if journal is not None else 0
         self.state = state
         self.folder = folder
         self.blobs = blobs
@@ -163,14 +167,6 @@ class Runtime:
             self.on_request(stop)
         else:
             self.stop = self.stop or stop
-
-    @property
-    def durable(self) -> bool:
-        return self.journal is not None
-
-    @property
-    def epoch(self) -> int:
-        return self.journal.epoch if self.journal is not None else 0
 
     @property
     def stopped_as(self) -> Status | None:
@@ -250,13 +246,14 @@ class Runtime:
 
     def meet(self, definition: Definition, action: str) -> None:
         """Note the source of a task that is asked for the first time, and warn where a resumed run meets other code."""
-        if definition.policy.name in self._definitions:
-            self.define(definition)
+        name = definition.policy.name
+        known = self._definitions.get(name)
+        if known is definition:
             return
         self.define(definition)
-        if self.state is None:
+        if known is not None or self.state is None:
             return
-        name, source = definition.policy.name, source_digest(definition.fn)
+        source = source_digest(definition.fn)
         before = self.state.sources.get(name)
         if before is not None and before != source:
             text = f"the code of {name} changed since it was recorded; what COMPLETED is reused (change its version= to run it again)"

@@ -61,9 +61,10 @@ class Pen(Protocol):
 class _Group:
     """Events that become durable together, and who waits for that."""
 
-    __slots__ = ("events", "lines", "size", "waiters")
+    __slots__ = ("events", "lines", "since", "size", "waiters")
 
     def __init__(self) -> None:
+        self.since = 0.0  # on the loop's clock, when its first event came
         self.lines: list[bytes] = []
         self.events: list[Event] = []
         self.waiters: list[asyncio.Future[None]] = []
@@ -88,6 +89,7 @@ class Journal:
         self._group = _Group()
         self._writing: _Group | None = None
         self._wake: asyncio.TimerHandle | None = None
+        self._woken_for = 0.0
         self._lost: BaseException | None = None
 
     # what callers ask
@@ -100,11 +102,13 @@ class Journal:
         if group.lines and group.size + len(line) > self._flushing.size:
             self._full.append(group)
             group = self._group = _Group()
+        if not group.lines:
+            group.since = self._loop.time()
         group.lines.append(line)
         group.events.append(event)
         group.size += len(line)
         if self._wake is None and self._writing is None:
-            self._wake = self._loop.call_later(0.0 if self._full else self._flushing.interval, self._flush)
+            self._wake_for(group)
 
     async def commit(self, event: Event) -> None:
         """Record an event, and return when it is durable, also if the caller is cancelled meanwhile (then CancelledError follows).
@@ -125,8 +129,8 @@ class Journal:
         while True:
             waiter = self._loop.create_future()
             group.waiters.append(waiter)
-            if group is not self._writing:
-                self._wake_now()
+            if group is not self._writing:  # what is written takes the next group along when it is done
+                self._flush()
             try:
                 await waiter
                 break
@@ -168,15 +172,20 @@ class Journal:
 
     # on the loop
 
-    def _wake_now(self) -> None:
-        if self._writing is not None:
-            return  # what is written takes the next group along when it is done
-        if self._wake is not None:
-            self._wake.cancel()
-        self._flush()
+    def _wake_for(self, group: _Group) -> None:
+        """Have a group written, though nobody waits for it."""
+        self._woken_for = group.since
+        self._wake = self._loop.call_at(group.since + (0.0 if self._full else self._flushing.interval), self._awake)
+
+    def _awake(self) -> None:
+        """Somebody may have waited meanwhile, and had another group written. A timer that finds a later one is less than one for each."""
+        self._wake = None
+        if not self._full and self._group.since > self._woken_for and self._group.lines and self._writing is None:
+            self._wake_for(self._group)
+        else:
+            self._flush()
 
     def _flush(self) -> None:
-        self._wake = None
         if self._writing is not None or self._lost is not None:
             return
         if self._full:
@@ -202,9 +211,9 @@ class Journal:
                 waiter.set_result(None)
         self.on_told(group.events)
         if self._full or self._group.waiters:
-            self._wake_now()
+            self._flush()
         elif self._group.lines and self._wake is None:
-            self._wake = self._loop.call_later(self._flushing.interval, self._flush)
+            self._wake_for(self._group)
 
     def _shut(self, error: BaseException) -> None:
         """Take nothing more, and let everybody who waits have `error`: nobody waits for a journal that writes no longer."""
