@@ -173,12 +173,12 @@ class TaskContext:
     @property
     def is_resumed(self) -> bool:
         """Whether an earlier process began this run."""
-        return self._capsule.is_resumed
+        return self._capsule.ownership.is_resumed
 
     @property
     def durable(self) -> bool:
         """Whether outcomes and checkpoints outlive the process. False in an ephemeral run."""
-        return self._capsule.durable
+        return self._capsule.ownership.durable
 
     @property
     def stopping(self) -> bool:
@@ -188,7 +188,7 @@ class TaskContext:
     @property
     def idempotency_key(self) -> str:
         """Equal in all attempts of this action, different in every other run and incarnation: for outside systems that honour it."""
-        return idempotency_key(self._capsule.run_id, self.action.name)
+        return idempotency_key(self._capsule.ownership.run_id, self.action.name)
 
     @property
     def fencing_token(self) -> str:
@@ -198,7 +198,7 @@ class TaskContext:
     @property
     def run_start_time(self) -> datetime:
         """When the run was first begun, aware, in UTC. Equal in every attempt."""
-        return instant(self._capsule.run_started_at)
+        return instant(self._capsule.ownership.run_started_at)
 
     @property
     def version(self) -> str | None:
@@ -213,8 +213,8 @@ class TaskContext:
             return capsule.raw_data_path
         if capsule.raw_data_base is not None:
             return f"{capsule.raw_data_base.rstrip('/')}/{self.action.name}"
-        if capsule.run_url is not None:
-            return f"{capsule.run_url}/actions/{self.action.name}/raw"
+        if capsule.ownership.run_url is not None:
+            return f"{capsule.ownership.run_url}/actions/{self.action.name}/raw"
         raise NoRawDataPath()
 
     @property

@@ -168,21 +168,28 @@ class Order(NamedTuple):
     kwargs: Mapping[str, Any]
 
 
+class Ownership(NamedTuple):
+    """What all attempts have in common that one owner of a run begins."""
+
+    epoch: int
+    is_resumed: bool
+    durable: bool
+    run_id: str
+    run_started_at: float
+    run_url: str | None = None
+
+
 class Capsule(NamedTuple):
     """As which attempt to do it, and with what around it. Instants are POSIX seconds; `deadline` is of the attempt.
 
     Raw data lie at `raw_data_path`, where that is said for this very attempt, else below `raw_data_base`, else in the run's folder.
     """
 
+    ownership: Ownership
     action: ActionID | None
     attempt_number: int
     max_attempts: int
     retries_left: int
-    epoch: int
-    is_resumed: bool
-    durable: bool
-    run_id: str
-    run_started_at: float
     version: str | None
     raw_data_path: str | None
     raw_data_base: str | None
@@ -190,12 +197,11 @@ class Capsule(NamedTuple):
     counted_context: Mapping[str, str]
     group: tuple[str, ...]
     deadline: float | None
-    run_url: str | None = None
 
     @property
     def fencing_token(self) -> str:
         """Grows as text with every owner and every attempt."""
-        return f"{self.epoch:010}-{self.attempt_number:06}"
+        return f"{self.ownership.epoch:010}-{self.attempt_number:06}"
 
 
 def idempotency_key(run_id: str, action: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self
 
 import anyio
 
-from holdfast.actions.asking import ask
+from holdfast.actions.asking import ask, asking
 from holdfast.actions.scopes import Scope
 from holdfast.actions.undos import RESULT
 from holdfast.bridge import portal_loop, running_loop, wait_for_loop
@@ -117,7 +117,7 @@ class Call(Deferred[R_co]):
         if scope is None:
             return ephemeral(self.order, self.context, self)
         if scope.loop is loop:
-            return ask(scope, Order(self.task.definition, self.args, self.kwargs), self.context, self)
+            return asking(scope, Order(self.task.definition, self.args, self.kwargs), self.context, self)
         return _elsewhere(scope, self.order, self.context)
 
     def close(self) -> None:

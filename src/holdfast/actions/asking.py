@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 from holdfast.actions.budgets import count_record
@@ -46,39 +47,67 @@ async def ask(
         place: The place of the call, where it was taken before.
         standing: Which recorded failures are its answer.
     """
-    definition, runtime = order.definition, scope.runtime
+    return await asking(scope, order, context, call, place, standing)
+
+
+def asking(
+    scope: Scope, order: Order, context: Context, call: object, place: Place | None = None, standing: Standing = RECENT
+) -> Coroutine[Any, Any, Any]:  # fmt: skip
+    """As `ask`, from this very line on: the place is taken before anything is awaited, and what is awaited keeps no more than it needs."""
+    runtime = scope.runtime
     check_asking(scope, order)
-    codec, name = definition.result_codec(), ""
+    order.definition.result_codec()  # what can't be recorded is refused before it begins
+    if runtime.state is None:
+        return _done(scope, Action(runtime, scope, order, context, None, None, ANEW), call)
+    if place is None:
+        try:
+            place = noted_place(scope, order, context)
+        except Doubted as doubted:
+            return _refused(scope, order, doubted)
+    if runtime.is_resumed or place.name in runtime.live or place.name in runtime.state.actions:
+        return _asked(scope, order, context, call, place, standing)
+    return _done(scope, Action(runtime, scope, order, context, place, None, ANEW), call)
+
+
+async def _asked(
+    scope: Scope, order: Order, context: Context, call: object, place: Place, standing: Standing
+) -> Any:  # fmt: skip
+    """Ask for an action of which something may be known."""
+    runtime, name = scope.runtime, place.name
     try:
-        if runtime.durable:
-            if place is None:
-                place = noted_place(scope, order, context)
-            name = place.name
-            while (live := runtime.live.get(name)) is not None and live.task is not None:
-                await asyncio.wait({live.task})
-            record, decision = _on_record(scope, order, place, standing)
-            if record is not None and context.budgets is not scope.budgets:
-                if record.status is not Status.COMPLETED:
-                    await runtime.barrier()  # an attempt that was cancelled a moment ago may have spent something
-                _count_record(scope, context, record)
-            if record is not None and isinstance(decision, Replay):
-                return await _replay(scope, record, place, codec, context.group)
-            action = Action(runtime, scope, order, context, codec, place, record, decision)
-            del place  # for as long as the action takes, its name is enough
-        else:
-            action = Action(runtime, scope, order, context, codec, None, None, ANEW)
+        while (live := runtime.live.get(name)) is not None and live.task is not None:
+            await asyncio.wait({live.task})
+        record, decision = _on_record(scope, order, place, standing)
+        if record is not None and context.budgets is not scope.budgets:
+            if record.status is not Status.COMPLETED:
+                await runtime.barrier()  # an attempt that was cancelled a moment ago may have spent something
+            _count_record(scope, context, record)
+        if record is not None and isinstance(decision, Replay):
+            return await _replay(scope, record, place, order.definition.result_codec(), context.group)
+        action = Action(runtime, scope, order, context, place, record, decision)
+        del place, record  # for as long as the action takes, its name is enough
+        return await _done(scope, action, call)
+    finally:
+        scope.undelivered.pop(name, None)
+
+
+async def _done(scope: Scope, action: Action, call: object) -> Any:
+    """Have an action done, and return its outcome."""
+    try:
         scope.wait_begins()
         try:
             return await action.begin(call)
         finally:
             if scope.wait_ends():
                 await scope.proceed()
-            if runtime.closing is not None:
-                runtime.closing.look()
-    except Doubted as doubted:
-        raise await doubted_error(scope, order, doubted) from None
+            if scope.runtime.closing is not None:
+                scope.runtime.closing.look()
     finally:
-        scope.undelivered.pop(name, None)
+        scope.undelivered.pop(action.name, None)
+
+
+async def _refused(scope: Scope, order: Order, doubted: Doubted) -> Any:
+    raise await doubted_error(scope, order, doubted) from None
 
 
 def answer_now(scope: Scope, order: Order, place: Place, context: Context) -> Value | None:
@@ -135,8 +164,7 @@ def _on_record(scope: Scope, order: Order, place: Place, standing: Standing) -> 
     assert runtime.state is not None
     record = runtime.state.actions.get(place.name)
     if record is None:
-        if runtime.is_resumed:
-            _hint_at_context(scope, place, policy)
+        _hint_at_context(scope, place, policy)
         return None, ANEW
     return record, _decision(scope, order, place, record, standing)
 
@@ -168,7 +196,7 @@ def stopped_error(runtime: Runtime) -> RunStopped | RunCancelled:
 
 async def _set_aside(scope: Scope, first: str) -> None:
     """Make durable that what this attempt saved since its doubtful answer is not to be loaded, and that `first` is a loop's."""
-    since: Generation3 = scope.doubted_at or (scope.epoch, scope.number, 0)
+    since: Generation3 = scope.doubted[0] if scope.doubted is not None else (scope.epoch, scope.number, 0)
     until = (scope.epoch, scope.number, 10**6)
     await scope.runtime.commit(
         CheckpointsSetAside(action=scope.identify().name, at=clock().now(), since=since, until=until, first=first)
@@ -177,7 +205,7 @@ async def _set_aside(scope: Scope, first: str) -> None:
 
 def _hint_at_context(scope: Scope, place: Place, policy: Policy) -> None:
     runtime = scope.runtime
-    if runtime.state is None or policy.name.startswith(BUILTIN):
+    if not runtime.is_resumed or runtime.state is None or policy.name.startswith(BUILTIN):
         return
     twin = runtime.state.differing_in_context(place.bare or place.name)
     if twin is not None and twin.name != place.name and runtime.first_context_change(policy.name):

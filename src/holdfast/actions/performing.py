@@ -36,7 +36,7 @@ from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
 from holdfast.blobs import Naming
 from holdfast.checkpoints import Checkpoint, newest_generation, newest_of_version
 from holdfast.clocks import clock
-from holdfast.codec import Codec, Encoded, decode_error, encode_error
+from holdfast.codec import Encoded, decode_error, encode_error
 from holdfast.contexts import Context
 from holdfast.costs import Holding
 from holdfast.errors import (
@@ -69,7 +69,7 @@ class Action:
     """An undo's start is durable before its body begins."""
 
     __slots__ = (
-        "_asked_at", "_cancels", "_codec", "_completion", "_concluded", "_decision", "_failures", "_given_up", "_holding", "_id",
+        "_asked_at", "_cancels", "_completion", "_concluded", "_decision", "_failures", "_given_up", "_holding", "_id",
         "_present_try", "_record", "_saves", "_scope", "_share", "_stands_aside", "_waits", "context", "name", "order", "parent", "place",
         "policy", "runtime", "task",
     )  # fmt: skip
@@ -89,7 +89,6 @@ class Action:
         parent: Scope | None,
         order: Order,
         context: Context,
-        codec: Codec,
         place: Place | None,
         record: Record | None,
         decision: Asked,
@@ -102,7 +101,6 @@ class Action:
         self.place = place
         self.name = place.name if place is not None else f"{id(self):x}"
         self.task: asyncio.Task[Any] | None = None
-        self._codec = codec
         self._record = record
         self._decision = decision
         self._scope: Scope | None = None
@@ -439,15 +437,11 @@ class Action:
         attempt = policy.timeout.attempt
         left = max(policy.retry.max_attempts - 1 - self._failures, 0) if self._share is None else self._share.left
         return Capsule(
+            ownership=runtime.ownership,
             action=self._id,
             attempt_number=scope.number,
             max_attempts=policy.retry.max_attempts,
             retries_left=left,
-            epoch=runtime.epoch,
-            is_resumed=runtime.is_resumed,
-            durable=runtime.durable,
-            run_id=runtime.run_id,
-            run_started_at=runtime.started_at,
             version=policy.version,
             raw_data_path=None,
             raw_data_base=base,
@@ -455,7 +449,6 @@ class Action:
             counted_context=plain(context.counted),
             group=context.group,
             deadline=None if attempt is None else clock().now() + attempt,
-            run_url=runtime.folder.url if runtime.durable and runtime.folder is not None else None,
         )
 
     async def _body(self, scope: Scope, capsule: Capsule) -> Outcome:
@@ -584,7 +577,7 @@ class Action:
         if self.runtime.blobs is None or not isinstance(outcome, Value):
             return await self._record_end(scope, outcome, timeout)
         try:
-            encoded = self._codec.encode(outcome.value)
+            encoded = self.order.definition.result_codec().encode(outcome.value)
         except (Exception, asyncio.CancelledError) as error:  # a user's serializer may raise anything
             refused = Error(error, is_its_own=False) if isinstance(error, Exception) else Ended(error)
             return await self._record_end(scope, refused, timeout)

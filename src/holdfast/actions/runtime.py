@@ -22,7 +22,7 @@ from holdfast.journals.frames import Header
 from holdfast.journals.writing import Journal
 from holdfast.limits import Limit, Slot
 from holdfast.lines import warn
-from holdfast.orders import ActionID, Definition, Order
+from holdfast.orders import ActionID, Definition, Order, Ownership
 from holdfast.states import Fold
 from holdfast.status import Status
 
@@ -108,6 +108,7 @@ class Runtime:
 
     durable: bool
     epoch: int
+    ownership: Ownership
     loop: asyncio.AbstractEventLoop
 
     def __init__(
@@ -144,6 +145,8 @@ class Runtime:
         self.sync = sync
         self.is_resumed = is_resumed
         self.raw_data_base = raw_data_base
+        run_url = folder.url if folder is not None and self.durable else None
+        self.ownership = Ownership(self.epoch, is_resumed, self.durable, run_id, started_at, run_url)
         self.loop = asyncio.get_running_loop()
         self.stop: StopRequest | None = None
         self.closing: Closing | None = None

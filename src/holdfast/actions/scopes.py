@@ -95,9 +95,9 @@ class Scope:
 
     __slots__ = (
         "__weakref__", "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "bars", "besides", "budgets",
-        "capsule", "children", "doubted_at", "drawn", "ended", "exits", "holding", "identified", "is_leaving", "is_over", "keys", "loaded",
+        "capsule", "children", "doubted", "drawn", "ended", "exits", "holding", "identified", "is_leaving", "is_over", "keys", "loaded",
         "loop", "number", "order", "parent", "present_try", "received", "replayed", "reported", "runtime", "said", "saves", "shares",
-        "slot", "spoke", "undelivered", "undoubted", "unrecorded", "unstarted", "was_refused",
+        "slot", "spoke", "undelivered", "unrecorded", "unstarted", "was_refused",
     )  # fmt: skip
 
     abandoned: bool
@@ -143,8 +143,7 @@ class Scope:
         self.replayed: list[str] | None = None
         self.keys: dict[str, tuple[str, bytes]] | None = None
         self._rounds: Rounds | None = None
-        self.doubted_at: Generation3 | None = None
-        self.undoubted: Generation3 | None = None
+        self.doubted: tuple[Generation3, Generation3 | None] | None = None  # the first save that rests on one, and the last that does not
         self.loaded: Generation | None = None
         self.bars: Bars | None = None
         self.said: Said | None = None
@@ -513,7 +512,8 @@ class Scope:
     def pinned(self) -> Generation3 | None:
         if self.loaded is None or not self.rounds.doubtful:
             return None
-        return self.undoubted if self.undoubted is not None else self.loaded.order
+        undoubted = self.doubted[1] if self.doubted is not None else None
+        return undoubted if undoubted is not None else self.loaded.order
 
     async def before_save(self) -> None:
         if not self.runtime.durable:
@@ -578,10 +578,8 @@ class Scope:
 
     def doubt(self) -> None:
         """Remember where the saves begin that rest on a doubtful answer."""
-        if self.doubted_at is None:
-            self.doubted_at = (self.epoch, self.number, self._saved)
-            if self._saved > 0:
-                self.undoubted = self.saves.newest
+        if self.doubted is None:
+            self.doubted = (self.epoch, self.number, self._saved), self.saves.newest if self._saved > 0 else None
 
     async def settle_children(self) -> list[Underway]:
         """Cancel the actions still in flight, wait for them within the grace, and return those that did not end."""

@@ -123,7 +123,7 @@ async def _run(runtime: Runtime, top: ActionID, undo: Undo) -> None:
     decision = asked(record, None, policy)
     if isinstance(decision, Undone) and record is not None:  # it undoes itself when it fails, and did
         raise rolled_back_error(runtime.run_name, record)
-    await UndoAction(runtime, parent, order, context, order.definition.result_codec(), place, record, decision).begin(None)
+    await UndoAction(runtime, parent, order, context, place, record, decision).begin(None)
 
 
 async def _undo_unrecorded(runtime: Runtime, attempt: Scope) -> tuple[str, ...]:

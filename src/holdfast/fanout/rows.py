@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from holdfast.actions.asking import answer_now, ask, check_asking, doubted_error, noted_place
+from holdfast.actions.asking import answer_now, asking, check_asking, doubted_error, noted_place
 from holdfast.actions.decisions import Standing
 from holdfast.actions.grace import wait_within_grace
 from holdfast.actions.places import Place
@@ -332,7 +332,7 @@ class Rows(Generic[T, R]):
         assert task is not None
         try:
             if row.scope is not None and row.order is not None:
-                value = await ask(row.scope, row.order, row.call.context, task.get_coro(), row.place, self._standing)
+                value = await asking(row.scope, row.order, row.call.context, task.get_coro(), row.place, self._standing)
             elif (scope := row.call.scope()) is not None:
                 asked = asyncio.run_coroutine_threadsafe(self._ask_there(row, scope, row.call.take()), scope.loop)
                 value = await asyncio.wrap_future(asked)
@@ -361,7 +361,7 @@ class Rows(Generic[T, R]):
             except Doubted as doubted:
                 raise await doubted_error(scope, order, doubted) from None
             row.place = place._replace(skips=True) if self._skips else place
-        return await ask(scope, order, row.call.context, None, row.place, self._standing)
+        return await asking(scope, order, row.call.context, None, row.place, self._standing)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Its task has ended. One that is still live was cancelled, perhaps before it began."""

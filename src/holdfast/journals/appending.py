@@ -80,7 +80,7 @@ class LogPen:
         self._end.index += 1
         self._end.length += size
         self._end.digest = digest
-        self._seals = ()
+        self._seals = self._lines = ()
         self._done(None)
 
     def _failed(self, error: BaseException) -> None:

@@ -18,7 +18,7 @@ from holdfast.orders import Order
 
 async def ephemeral(order: Order, context: Context, call: object) -> Any:
     """Run a call at once: context, retries, timeouts and checkpoints work, and nothing is kept."""
-    definition = order.definition
+    order.definition.result_codec()  # what can't be recorded is refused before it begins
     runtime = Runtime(
         run_name="ephemeral",
         run_id=secrets.token_hex(8),
@@ -28,7 +28,7 @@ async def ephemeral(order: Order, context: Context, call: object) -> Any:
         started_at=clock().now(),
         grace=30.0,
     )
-    action = Action(runtime, None, order, context, definition.result_codec(), None, None, ANEW)
+    action = Action(runtime, None, order, context, None, None, ANEW)
     try:
         value = await action.begin(call)
     finally:

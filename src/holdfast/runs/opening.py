@@ -91,7 +91,7 @@ async def open_run(order: Order, context: Context, store: Folder, options: Optio
         return finished
     if not is_new:
         await _check_fence(store, options)  # not before: whoever may only read gets what is on record
-    run, newest = await _own(Root(order, context, codec), known, folder, store, read, options)
+    run, newest = await _own(Root(order, context), known, folder, store, read, options)
     done = run.state.completed
     run.announce(store.url, is_new=is_new, recorded=done)
     try:

@@ -17,7 +17,7 @@ from holdfast.actions.runtime import Runtime, StopRequest
 from holdfast.actions.undoing import roll_back, rolling_back
 from holdfast.blobs import Blobs
 from holdfast.clocks import clock
-from holdfast.codec import Codec, from_json
+from holdfast.codec import from_json
 from holdfast.contexts import TRACE_KEYS, Context
 from holdfast.costs import NOTHING
 from holdfast.engines.local import LocalEngine
@@ -55,11 +55,10 @@ def hosts_run(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 class Root(Frozen):
-    """The call that a run is of: what to do, where it was made, and how its result is recorded."""
+    """The call that a run is of: what to do, and where it was made."""
 
     order: Order
     context: Context
-    codec: Codec
 
 
 class Run:
@@ -230,7 +229,7 @@ class Run:
         )
         decision = asked(record, None, definition.policy)
         self.runtime.meet(definition, name)
-        return Action(self.runtime, None, root.order, base, root.codec, Place(name, name, 0, 0, "", ""), record, decision)
+        return Action(self.runtime, None, root.order, base, Place(name, name, 0, 0, "", ""), record, decision)
 
     async def _roll_back(self) -> None:
         """Undo the whole run. Raises: RollbackIncomplete."""

@@ -153,15 +153,11 @@ def _saved_before(run_name: str, folder: Folder, order: Order, action: ActionID,
 def _capsule(scope: Scope, values: Mapping[str, str], raw_data_path: str | None) -> Capsule:
     policy, runtime = scope.policy, scope.runtime
     return Capsule(
+        ownership=runtime.ownership,
         action=scope.identify(),
         attempt_number=scope.number,
         max_attempts=policy.retry.max_attempts,
         retries_left=max(policy.retry.max_attempts - 1 - scope.number, 0),
-        epoch=runtime.epoch,
-        is_resumed=False,
-        durable=False,
-        run_id=runtime.run_id,
-        run_started_at=runtime.started_at,
         version=policy.version,
         raw_data_path=raw_data_path,
         raw_data_base=raw_data_path,

@@ -133,15 +133,11 @@ def _link(engine: Engine, definition: Any, args: tuple[Any, ...]) -> Scope:
     runtime = Runtime(run_name="conformance", run_id="0", engine=engine, ask=ask, roll_back=roll_back, started_at=clock().now(), grace=0.0)
     scope = Scope(runtime, None, Order(definition, args, {}), 3, 0, Saves(None), None)
     scope.capsule = Capsule(
+        ownership=runtime.ownership,
         action=None,
         attempt_number=3,
         max_attempts=1,
         retries_left=0,
-        epoch=0,
-        is_resumed=False,
-        durable=False,
-        run_id="0",
-        run_started_at=runtime.started_at,
         version=None,
         raw_data_path=None,
         raw_data_base=None,
