@@ -88,7 +88,6 @@ async def classify_all(count: int) -> str:
     done = right = 0
     answered = records(classify, biopsies, concurrency=CONCURRENCY)
     async for row in answered:
-        ctx().progress("rows", total=count)
         right += row.status is RecordStatus.SUCCESS and row.value == truth[row.index]
         done += 1
         if done == die_after:

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from holdfast import MessageType, Retry, ctx, group, run, task
+from holdfast import MessageType, Retry, ctx, group, map, records, run, task
 from holdfast.events import (
     ActionAsked,
     ActionEnded,
@@ -21,12 +21,14 @@ from holdfast.events import (
     MessagesCleared,
     Missed,
     Replayed,
+    RowsCounted,
+    RowsSeen,
     RunOpened,
     Ticked,
     Warned,
 )
 from holdfast.observers.drawing import printable
-from holdfast.observers.picture import DEEPEST, GROUPS_KEPT, Picture, Row, shown_rows
+from holdfast.observers.picture import DEEPEST, GROUPS_KEPT, Picture, Row, amount, shown_rows
 from holdfast.observers.terminal import PLAIN_AT_ONCE, TerminalObserver
 from holdfast.status import Status
 from holdfast.testing import MemoryDisk, memory_store
@@ -170,6 +172,143 @@ def test_time_left_is_reckoned_from_where_a_bar_was_first_seen() -> None:
     assert picture.bars["rows"].remaining_seconds is None
     picture.see(Ticked(action="ROOT", at=140.0, bar="rows", n=200, total=1000))
     assert picture.bars["rows"].remaining_seconds == pytest.approx(80.0)
+
+
+def counted(total: int | None, place: str = "t 0.0", task: str = "t", action: str = "ROOT", at: float = 0.0) -> Event:
+    return RowsCounted(action=action, at=at, place=place, task=task, total=total)
+
+
+def mapped(name: str, *ends: Status, at: float = 1.0, parent: str = "ROOT") -> list[Event]:
+    """A row, and how its attempts ended."""
+    events = [asked(name, parent=parent)]
+    for number, then in enumerate(ends):
+        status = Status.FAILED if then is Status.RETRYING else then
+        events += [began(name, number), AttemptEnded(action=name, at=at, number=number, status=status, then=then)]
+    return events
+
+
+def reused(name: str, task: str = "t", at: float = 0.0, parent: str = "ROOT") -> Event:
+    return Replayed(action=name, at=at, task=task, status=Status.COMPLETED, parent=parent)
+
+
+MAPPER = [asked("M", "m"), began("M")]
+AGAIN = [ended("M", Status.RETRYING), began("M", 1)]
+SHOWN: dict[str, tuple[list[Event], str]] = {
+    "none is done": ([counted(4)], "0/4"),
+    "a row counts at its end": ([counted(4), *mapped("a", Status.COMPLETED), *mapped("b")], "1/4"),
+    "also one that failed for good": ([counted(4), *mapped("a", Status.FAILED), *mapped("b", Status.TIMED_OUT)], "2/4"),
+    "once, however often it is tried": ([counted(4), *mapped("a", Status.RETRYING, Status.RETRYING, Status.COMPLETED)], "1/4"),
+    "not one that was cancelled or stopped": ([counted(4), *mapped("a", Status.CANCELLED), *mapped("b", Status.STOPPED)], "0/4"),
+    "nor one of another task": ([counted(4), asked("x", "x"), began("x"), ended("x")], "0/4"),
+    "nor one of another action": ([counted(4), *MAPPER, *mapped("a", Status.COMPLETED, parent="M")], "0/4"),
+    "what is on record counts": ([counted(4), reused("a"), reused("b"), *mapped("c", Status.COMPLETED)], "3/4"),
+    "also where it is told before": ([reused("a"), reused("x", "x"), reused("b"), counted(4), reused("c")], "3/4"),
+    "what goes on counts at its end": (
+        [Continued(action="a", at=0.0, task="t", parent="ROOT"), counted(4), began("a", 1), ended("a", number=1)],
+        "1/4",
+    ),
+    "two maps of one task are added up": ([counted(4), counted(3, "t 0.1"), *mapped("a", Status.COMPLETED)], "1/7"),
+    "a stream has no total": ([counted(None), *mapped("a", Status.COMPLETED)], "1"),
+    "until its end": (
+        [counted(None), *mapped("a", Status.COMPLETED), RowsSeen(action="ROOT", at=1.0, place="t 0.0", total=2)],
+        "1/2",
+    ),
+    "another attempt asks for its rows anew": (
+        [*MAPPER, counted(4, action="M"), *mapped("a", Status.COMPLETED, parent="M"), *AGAIN, reused("a", parent="M"),
+         counted(4, action="M"), *mapped("b", Status.COMPLETED, parent="M")],
+        "2/4",
+    ),
+    "until then they stay": ([*MAPPER, counted(4, action="M"), *mapped("a", Status.COMPLETED, parent="M"), *AGAIN], "1/4"),
+    "also one that is asked for anew": (
+        [*MAPPER, counted(4, action="M"), *mapped("a", Status.COMPLETED, parent="M"), ended("M", Status.FAILED), *MAPPER,
+         counted(3, action="M")],
+        "0/3",
+    ),
+    "what is done stays done": (
+        [*MAPPER, counted(1, action="M"), *mapped("a", Status.COMPLETED, parent="M"), ended("M"), counted(2), *mapped("b")],
+        "1/3",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SHOWN)
+def test_the_rows_of_a_task_have_a_bar(case: str) -> None:
+    events, shown = SHOWN[case]
+    assert [(name, amount(bar)) for name, bar in seen(*events).shown_bars()] == [("t", shown)]
+
+
+def test_without_rows_there_is_no_such_bar() -> None:
+    assert seen(*mapped("a", Status.COMPLETED), reused("b")).shown_bars() == []
+
+
+def test_rows_that_were_on_record_are_no_speed() -> None:
+    replays = [reused(f"r{n}", at=0.5) for n in range(90)]
+    done = [event for n in range(1, 6) for event in mapped(str(n), Status.COMPLETED, at=float(n))]
+    [(_, bar)] = seen(*replays[:40], counted(100, at=0.0), *replays[40:], *done).shown_bars()
+    assert (amount(bar), bar.rate, bar.remaining_seconds) == ("95/100", 1.0, 5.0)
+
+
+@task(name="shop:twice", key=str)
+async def twice(n: int) -> int:
+    return 2 * n
+
+
+@task
+async def doubled() -> int:
+    return len(await map(twice, range(20)))
+
+
+@pytest.mark.parametrize(("stream", "line"), [(io.StringIO, r"it: twice 20/20 \(100 %"), (Terminal, r"twice.*20/20 .*100 %")])
+def test_a_run_of_rows_shows_how_many_are_done_without_any_bar_of_the_program(stream: type[io.StringIO], line: str) -> None:
+    shown = stream()
+    asyncio.run(run(doubled(), run_name="it", store=memory_store(), observers=[TerminalObserver(shown)]))
+    assert re.search(line, shown.getvalue()) is not None
+
+
+class Watching:
+    """The bars at the end of a run."""
+
+    live = True
+
+    def __init__(self) -> None:
+        self.picture = Picture()
+
+    def on_event(self, event: Event) -> None:
+        self.picture.see(event)
+
+    @property
+    def shown(self) -> list[tuple[str, str]]:
+        return [(name, amount(bar)) for name, bar in self.picture.shown_bars()]
+
+
+@task(retries=Retry(2, initial_interval=0))
+async def streamed() -> int:
+    done = 0
+    async for _ in records(twice, range(20), concurrency=3):
+        done += 1
+        if done == 10 and fail_at:
+            fail_at.pop()
+            raise ConnectionError
+    return done
+
+
+fail_at: list[int] = []
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_a_task_that_is_tried_again_and_resumed_shows_each_row_once(failures: int) -> None:
+    fail_at[:] = [10] * failures
+    store = memory_store()
+    shown: list[list[tuple[str, str]]] = []
+    while fail_at or not shown:
+        watching = Watching()
+        try:
+            asyncio.run(run(streamed(), run_name="it", store=store, observers=[watching]))
+        except ConnectionError:
+            stats = store.state_sync("it").stats
+            assert watching.shown == [("twice", f"{stats.processed}/20")]
+        shown.append(watching.shown)
+    assert shown[-1] == [("twice", "20/20")]
 
 
 def test_of_messages_the_last_ones_are_kept_until_they_are_taken_back() -> None:

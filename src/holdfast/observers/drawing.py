@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from holdfast.frozen import Frozen
 from holdfast.messages import MessageType
-from holdfast.observers.picture import Picture, Row, Sum, amount, duration, left, shown_rows, speed
+from holdfast.observers.picture import Picture, Row, Sum, amount, duration, left, short, shown_rows, speed
 from holdfast.status import Status
 
 BARS_SHOWN: Final = 8
@@ -74,11 +74,6 @@ def printable(text: str, encoding: str | None = None) -> str:
         return text.encode("ascii", "replace").decode()
 
 
-def short(task: str) -> str:
-    """A task's name without its module: the tree says where it belongs."""
-    return task.rpartition(":")[2] or task
-
-
 def width_of(text: str) -> int:
     """How many columns it takes."""
     return len(text) if text.isascii() else sum(map(_width, text))
@@ -108,7 +103,7 @@ class Drawing:
         """Of all lines those that fit: the run's, then bars, messages and rows."""
         head = self._head(picture, width)[: HEADS_AT_MOST if height >= 2 * HEADS_AT_MOST else 1]
         free = max(height - len(head), 0)
-        bars = list(picture.bars.items())[: min(BARS_SHOWN, free)]
+        bars = picture.shown_bars()[: min(BARS_SHOWN, free)]
         messages = list(picture.messages)[: free - len(bars)]
         rows = min(ROWS_AT_MOST, max(free - 1 - len(bars) - len(messages), ROWS_AT_LEAST if free >= ROWS_AT_LEAST else 0))
         found = [*head, *(self._tree(picture.rows, width, rows) if rows else ()), *self._bars(bars, width)]

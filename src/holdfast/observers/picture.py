@@ -29,11 +29,11 @@ _ENDS: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.TIMED_OUT})
 
 @dataclass(slots=True)
 class Sum:
-    """The bars of one name, added up. `first_n` and `first_at` are where it stood when it was first seen."""
+    """The bars of one name, or the rows of one task, added up. `first_n` and `first_at` are where it stood when it was first seen."""
 
     n: float = 0
     total: float = 0
-    is_open: bool = False
+    open: int = 0  # so many have no total
     first_n: float | None = None
     first_at: float = 0.0
     at: float = 0.0
@@ -41,12 +41,20 @@ class Sum:
     def add(self, n: float, total: float | None, sign: int) -> None:
         self.n += sign * n
         self.total += sign * (total or 0)
-        self.is_open = self.is_open or total is None
+        self.open += sign * (total is None)
+
+    def reach(self, at: float, *, at_once: float = 0) -> None:
+        """It was moved, of which so much took no time: it was on record."""
+        self.at = max(self.at, at)
+        if self.first_n is None or self.n < self.first_n + at_once:
+            self.first_n, self.first_at = self.n, at
+        else:
+            self.first_n += at_once
 
     @property
     def share(self) -> float | None:
         """From 0 to 1. None without a total."""
-        return min(self.n / self.total, 1.0) if self.total > 0 and not self.is_open else None
+        return min(self.n / self.total, 1.0) if self.total > 0 and self.open <= 0 else None
 
     @property
     def percent(self) -> int:
@@ -132,13 +140,27 @@ class Row:
         return ", ".join(f"{number:,} {word}" for number, word in self.numbers() if number)
 
 
+class _Mapped:
+    """What an attempt of an action asked for of one task: how many are at their end, and how many rows each of its maps has."""
+
+    __slots__ = ("n", "task", "totals")
+
+    n: int
+
+    def __init__(self, task: str) -> None:
+        self.task = task
+        self.n = 0
+        self.totals: dict[str, int | None] = {}  # none: these are no rows, or nobody said so yet
+
+
 class _Live:
     """An action under way."""
 
-    __slots__ = ("is_running", "keys", "row")
+    __slots__ = ("is_running", "keys", "mapped", "row")
 
     def __init__(self, row: Row | None) -> None:
         self.row = row
+        self.mapped: _Mapped | None = None
         self.is_running = False
         self.keys: set[str] | None = None
 
@@ -162,6 +184,8 @@ class Picture:
     tokens: int
     rows: Row
     bars: dict[str, Sum]
+    mapped: dict[str, Sum]
+    moved: tuple[str, Sum] | None
     awaited: dict[str, str]
     messages: deque[tuple[str, MessageType, str, str]]
 
@@ -183,10 +207,14 @@ class Picture:
         self.status: Status | None = None
         self.rows = Row("", is_group=False, above=None)
         self.bars = {}
+        self.mapped = {}  # the rows of `map` and `records`, by task
+        self.moved = None  # the bar that the last event moved
         self.awaited = {}  # topics, by who waits
         self.messages = deque(maxlen=MESSAGES_KEPT)  # action, type, task, text
         self._live: dict[str, _Live] = {}
         self._of_action: dict[str, dict[str, tuple[float, float | None]]] = {}
+        self._of_mapping: dict[str, dict[str, _Mapped]] = {}  # by action and task
+        self._former: dict[str, dict[str, _Mapped]] = {}  # those of an attempt that ended, until another one asks anew
         self._see: dict[str, Callable[[Any], None]] = {
             "run_opened": self._opened,
             "action_asked": self._asked,
@@ -196,6 +224,8 @@ class Picture:
             "action_ended": self._action_ended,
             "replayed": self._replayed,
             "ticked": self._ticked,
+            "rows_counted": self._rows_counted,
+            "rows_seen": self._rows_seen,
             "wait_begun": self._waits,
             "warned": self._warned,
             "messaged": self._messaged,
@@ -205,9 +235,14 @@ class Picture:
         }
 
     def see(self, event: Event) -> None:
+        self.moved = None
         see = self._see.get(event.kind)
         if see is not None:
             see(event)
+
+    def shown_bars(self) -> list[tuple[str, Sum]]:
+        """Every bar by its name: of rows that of their task."""
+        return [(short(task), bar) for task, bar in list(self.mapped.items())] + list(self.bars.items())
 
     def _opened(self, event: Any) -> None:
         self.run_name, self.root, self.task, self.recorded, self.began_at = (
@@ -220,8 +255,11 @@ class Picture:
     def _asked(self, event: Any) -> None:
         known = self._live.get(event.action)
         row = self._row(event.task, event.parent, event.group) if known is None else known.row
-        if known is None:
-            self._live[event.action] = _Live(row)
+        live = known
+        if live is None:
+            live = self._live[event.action] = _Live(row)
+        if event.parent and (event.live or event.parent in self._of_mapping):  # a live event may come before what was recorded before it
+            live.mapped = self._mapped_by(event.parent, event.task)
         if row is not None:
             row.waiting += 1
 
@@ -256,12 +294,13 @@ class Picture:
             if row is not None:
                 row.running -= 1
         if event.then is Status.RETRYING:
+            self._begin_anew(event.action)
             self.retries += 1
             if row is not None:
                 row.retries += 1
                 row.waiting += 1
             return
-        self._ended(event.action, event.then, row, is_ours=live is not None and row is None)
+        self._ended(event, row, is_ours=live is not None and row is None)
 
     def _action_ended(self, event: Any) -> None:
         self.awaited.pop(event.action, None)
@@ -269,12 +308,18 @@ class Picture:
         row = live.row if live is not None else None
         if row is not None and live is not None and not live.is_running:
             row.waiting = max(row.waiting - 1, 0)
-        self._ended(event.action, event.then, row, is_ours=live is not None and row is None)
+        self._ended(event, row, is_ours=live is not None and row is None)
 
-    def _ended(self, action: str, then: Status, row: Row | None, *, is_ours: bool) -> None:
-        self._live.pop(action, None)
-        if then is Status.COMPLETED:
-            self._of_action.pop(action, None)  # what it reached stays in the sums
+    def _ended(self, event: Any, row: Row | None, *, is_ours: bool) -> None:
+        action: str = event.action
+        then: Status = event.then
+        live = self._live.pop(action, None)
+        self._begin_anew(action)
+        if live is not None and live.mapped is not None and then in _ENDS:
+            self._row_ended(live.mapped, event.at, at_once=0)
+        if then is Status.COMPLETED:  # what it reached stays in the sums
+            self._of_action.pop(action, None)
+            self._former.pop(action, None)
         if action == self.root:
             self.status, self.ended_at = then, clock().now()
         elif then in _ENDS and not is_ours:
@@ -293,6 +338,7 @@ class Picture:
         row = self._row(event.task, event.parent, event.group)
         if row is not None and event.parent:
             row.reused += 1
+            self._row_ended(self._mapped_by(event.parent, event.task), event.at, at_once=1)
 
     def _ticked(self, event: Any) -> None:
         total = self.bars.get(event.bar)
@@ -303,9 +349,57 @@ class Picture:
             total.add(*mine[event.bar], -1)
         mine[event.bar] = (event.n, event.total)
         total.add(event.n, event.total, 1)
-        total.at = max(total.at, event.at)
-        if total.first_n is None or total.n < total.first_n:
-            total.first_n, total.first_at = total.n, event.at
+        total.reach(event.at)
+        self.moved = event.bar, total
+
+    def _rows_counted(self, event: Any) -> None:
+        mapped = self._mapped_by(event.action, event.task)
+        bar = self.mapped.setdefault(event.task, Sum())
+        if not mapped.totals:  # what was answered from record may have been told before
+            bar.add(mapped.n, 0, 1)
+            bar.reach(event.at, at_once=mapped.n)
+        self._expect(mapped, event.place, event.total)
+
+    def _rows_seen(self, event: Any) -> None:
+        """The items have ended after so many rows."""
+        for mapped in self._of_mapping.get(event.action, {}).values():
+            if event.total is not None and event.place in mapped.totals:
+                self._expect(mapped, event.place, event.total)
+                self.moved = short(mapped.task), self.mapped[mapped.task]
+
+    def _expect(self, mapped: _Mapped, place: str, total: int | None) -> None:
+        bar = self.mapped[mapped.task]
+        if place in mapped.totals:
+            bar.add(0, mapped.totals[place], -1)
+        mapped.totals[place] = total
+        bar.add(0, total, 1)
+
+    def _row_ended(self, mapped: _Mapped, at: float, *, at_once: int) -> None:
+        mapped.n += 1
+        if mapped.totals:
+            bar = self.mapped[mapped.task]
+            bar.n += 1
+            bar.reach(at, at_once=at_once)
+            self.moved = short(mapped.task), bar
+
+    def _mapped_by(self, action: str, task: str) -> _Mapped:
+        by_task = self._of_mapping.get(action)
+        if by_task is not None and task in by_task:
+            return by_task[task]
+        for former in self._former.pop(action, {}).values():  # another attempt asks for its rows anew
+            bar = self.mapped[former.task]
+            bar.add(former.n, 0, -1)
+            for total in former.totals.values():
+                bar.add(0, total, -1)
+            bar.first_n = None
+        return self._of_mapping.setdefault(action, {}).setdefault(task, _Mapped(task))
+
+    def _begin_anew(self, action: str) -> None:
+        """An attempt of this action has ended: what the next one asks for is counted anew."""
+        before = self._of_mapping.pop(action, {})
+        counted = {task: mapped for task, mapped in before.items() if mapped.totals}
+        if counted:
+            self._former[action] = counted
 
     def _waits(self, event: Any) -> None:
         if event.topic:
@@ -344,7 +438,7 @@ class Picture:
 
     def facts(self) -> list[str]:
         """What went otherwise than once and well, and what is waited for; without any bar, also how many actions are done."""
-        said = [] if self.bars else [f"{self.done:,} actions done"]
+        said = [] if self.bars or self.mapped else [f"{self.done:,} actions done"]
         if self.reused:
             said.append(f"{self.reused:,} from record")
         if self.retries:
@@ -408,6 +502,11 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(int(max(seconds, 0)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def short(task: str) -> str:
+    """A task's name without its module: the tree says where it belongs."""
+    return task.rpartition(":")[2] or task
 
 
 def left(bar: Sum) -> str:

@@ -1,8 +1,9 @@
 """How a run comes along, for whoever watches: a live view on a terminal, a few plain lines elsewhere.
 
-The view has a line for the run, a tree of its groups and tasks (one row each, however often it was called), the bars of
-`ctx().progress(name, total=...)` added up by name with the time that is left, and the last messages and warnings. It is drawn a few times a
-second at most, and so seldom that drawing takes no more than `SHARE` of a processor: ten actions cost what a million cost.
+The view has a line for the run, a tree of its groups and tasks (one row each, however often it was called), a bar for the rows of each task
+that `map` or `records` calls, the bars of `ctx().progress(name, total=...)` added up by name, all with the time that is left, and the last
+messages and warnings. It is drawn a few times a second at most, and so seldom that drawing takes no more than `SHARE` of a processor: ten
+actions cost what a million cost.
 
 While it is there, what the program prints and logs stands above it. The cursor is left as it is, on an empty line below, so that a process
 that is killed leaves the terminal as a shell wants it.
@@ -23,8 +24,8 @@ from weakref import WeakValueDictionary
 from holdfast.clocks import clock
 from holdfast.errors import MissingExtra
 from holdfast.events import Event, RunOpened
-from holdfast.observers.drawing import ROWS_AT_MOST, Drawing, Line, printable, short, width_of
-from holdfast.observers.picture import Picture, amount, duration, left
+from holdfast.observers.drawing import ROWS_AT_MOST, Drawing, Line, printable, width_of
+from holdfast.observers.picture import Picture, Sum, amount, duration, left, short
 
 __all__ = ["Picture", "TerminalObserver", "amount", "duration"]
 
@@ -108,7 +109,7 @@ class _Said:
 
     def __init__(self) -> None:
         self.is_opened = False
-        self.tenths: dict[str, int] = {}
+        self.tenths: dict[int, int] = {}  # of each bar, by its id
         self.at = clock().now()
 
 
@@ -135,24 +136,23 @@ class _PlainLines:
             said.is_opened = True
             known = f", {picture.recorded:,} actions on record" if picture.recorded else ""
             self._say(said, f"{picture.run_name}: started{known}", is_needed=True)
-        if event.kind == "ticked":
-            self._passed(picture, said, getattr(event, "bar", ""))
+        if picture.moved is not None:
+            self._passed(picture, said, *picture.moved)
         elif event.kind in ("messaged", "warned") and picture.messages:
             _, kind, who, text = picture.messages[-1]
             first = next(iter(text.splitlines()), "")
             self._say(said, f"{picture.run_name}: {kind.value}: {short(who) + ': ' if who else ''}{first}")
         if clock().now() - said.at >= PLAIN_SECONDS:
-            bars = ", ".join(f"{name} {amount(bar)}" for name, bar in picture.bars.items())
+            bars = ", ".join(f"{name} {amount(bar)}" for name, bar in picture.shown_bars())
             self._say(said, f"{picture.run_name}: {bars or picture.counts()}, {duration(clock().now() - picture.began_at)}")
 
-    def _passed(self, picture: Picture, said: _Said, name: str) -> None:
-        bar = picture.bars.get(name)
-        share = bar.share if bar is not None else None
-        if bar is None or share is None:
+    def _passed(self, picture: Picture, said: _Said, name: str, bar: Sum) -> None:
+        share = bar.share
+        if share is None:
             return
         tenth = int(share * PLAIN_STEPS)
-        if tenth > said.tenths.get(name, 0):
-            said.tenths[name] = tenth
+        if tenth > said.tenths.get(id(bar), 0):
+            said.tenths[id(bar)] = tenth
             rest = left(bar)
             self._say(said, f"{picture.run_name}: {name} {amount(bar)} ({bar.percent} %{', ' + rest if rest else ''}){_behind(picture)}")
 
