@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from holdfast.codec import from_json, to_json
 from holdfast.costs import Bill
 from holdfast.events import ActionAsked
+from holdfast.rounds import Made
 from holdfast.states import Attempt, Generation3, Packing, Record
 from holdfast.status import Status
 
@@ -133,6 +134,13 @@ class Leaves(Packing):
         if record is None and (leaf := self._leaves.pop(name, None)) is not None:
             record = self.whole[name] = _record(leaf, self.bills.pop(name, None))
         return record
+
+    def made(self, name: str) -> Made | None:
+        leaf = self._leaves.get(name)
+        if leaf is None:
+            return None
+        more = leaf.more()
+        return Made(name, name, 0, leaf.kind.round) if more is None else Made(name, more.first, more.occurrence, leaf.kind.round)
 
     def those_with_context(self) -> Iterator[Record]:
         """COMPLETED actions of which other places differ only in counted context."""

@@ -8,7 +8,8 @@ another save, proves the doubt right and is refused. (guarantees.md, "Equal call
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from holdfast.frozen import Frozen
 
@@ -21,7 +22,7 @@ class Doubted(Exception):
         self.first = first
 
 
-class Made(Frozen):
+class Made(NamedTuple):
     """A recorded call of an action: `first` names its occurrence 0, `round` counts the saves before it."""
 
     name: str
@@ -31,28 +32,33 @@ class Made(Frozen):
 
 
 class Resumed(Frozen):
-    """What a loaded state had been given: per loop the occurrences to skip, and the calls that were made in one round only."""
+    """What a loaded state had been given: per loop the occurrences to skip. All other calls were made in one round only."""
 
     ordinal: int
     skip: Mapping[str, frozenset[int]]
-    single: Mapping[str, int]
 
 
-def resumed(made: Iterable[Made], ordinal: int, undelivered: Iterable[str], known_loops: Iterable[str]) -> Resumed:
-    """Work out what the generation with `ordinal` saves in its line had been given, from the calls on record."""
-    rounds: dict[str, set[int]] = {}
-    given: dict[str, set[int]] = {}
+def resumed(made: Callable[[], Iterable[Made]], ordinal: int, undelivered: Iterable[str], known_loops: Iterable[str]) -> Resumed:
+    """Work out what the generation with `ordinal` saves in its line had been given.
+
+    Args:
+        made: Gives the calls on record. There may be a million, so they are looked at one by one.
+        ordinal: How many saves the state has behind it.
+        undelivered: Names of calls whose outcome it had not been given.
+        known_loops: Calls that are known to be rounds of a loop.
+    """
+    made_in: dict[str, int] = {}
+    loops = set(known_loops)
+    for call in made():
+        if made_in.setdefault(call.first, call.round) != call.round:
+            loops.add(call.first)
+    del made_in
+    given: dict[str, set[int]] = {first: set() for first in loops}
     missing = frozenset(undelivered)
-    for call in made:
-        rounds.setdefault(call.first, set()).add(call.round)
-        if call.round < ordinal and call.name not in missing:
-            given.setdefault(call.first, set()).add(call.occurrence)
-    loops = {first for first, seen in rounds.items() if len(seen) > 1} | set(known_loops)
-    return Resumed(
-        ordinal=ordinal,
-        skip={first: frozenset(given.get(first, ())) for first in loops},
-        single={first: min(seen) for first, seen in rounds.items() if first not in loops and min(seen) < ordinal},
-    )
+    for call in made() if loops else ():
+        if call.first in loops and call.round < ordinal and call.name not in missing:
+            given[call.first].add(call.occurrence)
+    return Resumed(ordinal=ordinal, skip={first: frozenset(numbers) for first, numbers in given.items()})
 
 
 class Rounds:
@@ -90,12 +96,12 @@ class Rounds:
         """Whether this attempt made the call of that occurrence, or passed it over as given to a loaded state."""
         return occurrence < self._counts.get(first, 0)
 
-    def reused(self, first: str) -> bool:
-        """Note that a call was answered from record. True, if it was made only in the round just before the loaded save."""
-        if self._loaded is None or first not in self._loaded.single:
+    def reused(self, first: str, made_in: int) -> bool:
+        """Note that a call of round `made_in` was answered from record. True, if it was made only just before the loaded save."""
+        if self._loaded is None or made_in >= self._loaded.ordinal or first in self._loaded.skip:
             return False
         self._doubts.setdefault(first, self.ordinal)
-        return self._loaded.single[first] == self._loaded.ordinal - 1
+        return made_in == self._loaded.ordinal - 1
 
     def first_told(self, task: str) -> bool:
         """True once a task: a thousand rows of one `map` are one thing to tell."""

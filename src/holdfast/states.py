@@ -311,6 +311,10 @@ class Packing(Mapping[str, Record]):
         """The str that is kept for this name, if one is: so that no second one is."""
 
     @abstractmethod
+    def made(self, name: str) -> Made | None:
+        """The call of an action that is kept in less than a whole record; None for any other."""
+
+    @abstractmethod
     def those_with_context(self) -> Iterator[Record]:
         """COMPLETED actions of which other places differ only in counted context."""
 
@@ -702,8 +706,13 @@ class Fold:
 
     def made_by(self, name: str) -> Iterator[Made]:
         """The recorded calls of an action, for telling rounds apart."""
-        for child in self.children_of(name):
-            yield Made(child.name, child.first, child.occurrence, child.round)
+        record, packing = self.actions.get(name), self._packing
+        for child in record.children or () if record is not None else ():
+            made = packing.made(child) if packing is not None else None
+            if made is None:
+                whole = self._whole[child]
+                made = Made(whole.name, whole.first, whole.occurrence, whole.round)
+            yield made
 
     def differing_in_context(self, bare: str) -> Record | None:
         """A COMPLETED action that differs from the place `bare` in nothing but its counted context."""

@@ -138,7 +138,7 @@ class Store:
                 continue  # being begun in this very moment
             asked = await read_asked(incarnation)
             read = await read_journal(incarnation)
-            fold = Fold.of(read.events_naming(asked.root))
+            fold = Fold.of(read.events_of(asked.root))
             yield summary_of(fold, asked.run_name, asked.task, asked.created, await owner_of(incarnation, read.newest))
 
     async def state(self, run_name: str) -> RunState:

@@ -107,7 +107,7 @@ def test_a_packed_record_is_what_the_whole_one_was(value: Any) -> None:
     for name in ("some", "plain"):
         assert name in packed.actions
         assert facts(packed.actions[name]) == facts(whole.actions[name])
-    assert [made.name for made in packed.made_by("root")] == [made.name for made in whole.made_by("root")]
+    assert list(packed.made_by("root")) == list(whole.made_by("root"))
 
 
 def test_what_is_asked_anew_is_whole_again() -> None:

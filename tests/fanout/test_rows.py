@@ -331,6 +331,24 @@ def test_a_row_that_is_cancelled_from_within_is_neither_done_nor_failed(where: C
     assert where(of_map) == "row 1 was cancelled from within"
 
 
+class Unheard(BaseException):
+    pass
+
+
+def test_what_is_not_to_be_caught_goes_through_a_map_as_it_is() -> None:
+    @task(name="goes through")
+    async def goes_through(n: int) -> int:
+        if n == 1:
+            raise Unheard(n)
+        return n
+
+    async def it() -> None:
+        await hf.map(goes_through, range(3), on_error="collect")
+
+    with pytest.raises(Unheard):
+        outside(it)
+
+
 # leaving early
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,24 @@ from hypothesis import strategies as st
 
 from holdfast.codec import to_json
 from holdfast.errors import JournalDamaged, JournalTooNew
-from holdfast.journals.frames import Frame, Header, Seal, Segment, checked_line, frame, header_digest, parse, parse_header, parse_sealed
+from holdfast.events import ActionAsked, AttemptEnded, Event, encode_event
+from holdfast.journals.frames import (
+    PIECE,
+    Frame,
+    Header,
+    Seal,
+    Segment,
+    checked_line,
+    events_of,
+    events_with,
+    frame,
+    header_digest,
+    parse,
+    parse_header,
+    parse_sealed,
+)
+from holdfast.journals.reading import Read
+from holdfast.status import Status
 
 WHERE = "memory:/journal/3"
 HEADER = Header(segment=3, epoch=3, owner="a" * 32, previous=2, host="here", pid=7, boot="b", started=1.5)
@@ -34,7 +52,7 @@ def written(groups: list[list[bytes]], sealed: list[Seal]) -> tuple[bytes, list[
 
 
 def payloads(segment: Segment) -> list[bytes]:
-    return [found.payload for found in segment.frames]
+    return [bytes(found.payload) for found in segment.frames]
 
 
 def whole(group: list[bytes]) -> bytes:
@@ -140,5 +158,42 @@ def test_a_header_of_a_newer_minor_version_is_read_and_of_a_major_one_refused(ch
 def test_an_empty_group_is_a_frame_as_well() -> None:
     data, _ = written([[]], [Seal(2, 5, "d" * 32)])
     assert parse(data, WHERE, 3).frames == (
-        Frame(index=0, end=len(data), digest=parse(data, WHERE, 3).digest, seals=(Seal(2, 5, "d" * 32),), payload=b""),
+        Frame(index=0, end=len(data), digest=parse(data, WHERE, 3).digest, seals=(Seal(2, 5, "d" * 32),), payload=memoryview(b"")),
     )
+
+
+def asked(count: int) -> list[Event]:
+    return [ActionAsked(action=f"child{n}", at=float(n), parent="root", task="row") for n in range(count)]
+
+
+def test_a_long_journal_is_in_memory_once_while_it_is_read() -> None:
+    data, _ = written([[encode_event(event) for event in asked(100)]] * 200, [])
+    tracemalloc.start()
+    try:
+        segment = parse(data, WHERE, 3)
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(segment.frames) == 200
+    assert most < len(data) / 4, f"{held} and at most {most} bytes beside the {len(data)} that were read"
+
+
+@pytest.mark.parametrize("count", [0, 1, 2 * PIECE // 60])
+def test_lines_are_read_in_pieces_and_none_is_left_out(count: int) -> None:
+    events = asked(count)
+    lines = whole([encode_event(event) for event in events])
+    assert list(events_of(lines)) == events
+    assert list(events_with(lines, b'"child1"')) == events[1:2]
+    assert list(events_with(lines, b"root")) == events
+
+
+def test_of_an_action_only_its_own_events_are_read_however_many_name_it() -> None:
+    own: list[Event] = [
+        ActionAsked(action="root", at=0.0, task="main"),
+        AttemptEnded(action="root", at=9.0, number=0, status=Status.COMPLETED, then=Status.COMPLETED, value={"action": "child7"}),
+    ]
+    data, _ = written([[encode_event(event) for event in (own[0], *asked(10), own[1])]], [])
+    read = Read(segments=(parse(data, WHERE, 3),), seals={}, sizes={})
+    assert list(read.events_of("root")) == own
+    assert list(read.events_of("child7")) == asked(8)[7:]
+    assert len(list(read.events_naming("root"))) == 12

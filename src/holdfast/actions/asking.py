@@ -223,7 +223,7 @@ async def _replay(scope: Scope, record: Record, place: Place, codec: Codec, grou
 
 def _note_replay(scope: Scope, record: Record, place: Place, group: tuple[str, ...]) -> None:
     runtime = scope.runtime
-    if scope.rounds.reused(place.first) and scope.rounds.first_told(record.task):
+    if scope.rounds.reused(place.first, record.round) and scope.rounds.first_told(record.task):
         text = (
             f"a call of {record.task} was answered from before the loaded save; if it is a round of a loop, call inside `with group(...)`"
         )

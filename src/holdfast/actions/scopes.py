@@ -571,7 +571,7 @@ class Scope:
             return
         name = self.identify().name
         loops = state.actions[name].loops if name in state.actions else ()
-        self.rounds.load(resumed(state.made_by(name), ordinal, undelivered, loops))
+        self.rounds.load(resumed(lambda: state.made_by(name), ordinal, undelivered, loops))
 
     def warn(self, category: type[Warning], text: str) -> None:
         self.runtime.warn(self.identify().name, category, text)

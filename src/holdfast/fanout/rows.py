@@ -364,9 +364,11 @@ class Rows(Generic[T, R]):
         return await asking(scope, order, row.call.context, None, row.place, self._standing)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Its task has ended. One that is still live was cancelled, perhaps before it began."""
+        """Its task has ended. One that is still live was cancelled, perhaps before it began, or raised what is nobody's to catch."""
         row = self._live.pop(task, None)
         if row is not None:
+            if not task.cancelled():
+                self._fatal = self._fatal or task.exception()
             row.never_begun()
             self._note_cancelled(row)
             if not self._is_over:

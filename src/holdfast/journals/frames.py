@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 from holdfast.codec import from_json, to_json
 from holdfast.errors import JournalDamaged, JournalTooNew, StoreEncrypted
@@ -27,6 +27,8 @@ from holdfast.folders.ciphers import is_encrypted
 from holdfast.frozen import Frozen
 
 MAJOR, MINOR = 1, 0
+#: Bytes of lines, at least, that are read at one time.
+PIECE: Final = 1 << 18
 _FRAME_START = b'{"frame":'
 _CHECK = b',"check":"'
 
@@ -92,20 +94,27 @@ class Header(Frozen):
 
 
 class Frame(Frozen):
-    """One group of events as found: its place, and the digest that the next frame names."""
+    """One group of events as found: its place, and the digest that the next frame names.
+
+    `payload` is a part of the segment, and no copy of it: a long journal is in memory once while it is read, and goes as a whole.
+    """
 
     index: int
     end: int
     digest: str
     seals: tuple[Seal, ...]
-    payload: bytes
+    payload: memoryview
 
     def events(self) -> Iterator[Event]:
-        return events_of(self.payload)
+        return events_of(bytes(self.payload))
 
     def events_with(self, word: bytes) -> Iterator[Event]:
         """The events whose line contains `word`."""
-        return events_with(self.payload, word)
+        return events_with(bytes(self.payload), word)
+
+    def lines(self) -> list[bytes]:
+        """Of its events, without their ends."""
+        return bytes(self.payload).split(b"\n")[:-1]
 
 
 class Segment(Frozen):
@@ -121,17 +130,22 @@ class Segment(Frozen):
 
 
 def events_of(lines: bytes) -> Iterator[Event]:
-    """The events of these lines, each of which has its end."""
-    for record in from_json(b"[" + b",".join(lines.split(b"\n")[:-1]) + b"]"):
-        yield decode_event(record)
+    """The events of these lines, each of which has its end. They are read a piece at a time: there may be millions."""
+    start = 0
+    while start < len(lines):
+        end = lines.find(b"\n", start + PIECE) + 1 or len(lines)
+        for record in from_json(b"[" + b",".join(lines[start:end].split(b"\n")[:-1]) + b"]"):
+            yield decode_event(record)
+        start = end
 
 
 def events_with(lines: bytes, word: bytes) -> Iterator[Event]:
     """Those whose line contains `word`, quickly where there is none."""
-    if word in lines:
-        for line in lines.split(b"\n"):
-            if word in line:
-                yield decode_event(from_json(line))
+    found = lines.find(word)
+    while found >= 0:
+        end = lines.index(b"\n", found)
+        yield decode_event(from_json(lines[lines.rfind(b"\n", 0, found) + 1 : end]))
+        found = lines.find(word, end)
 
 
 def segment_key(number: int) -> str:
@@ -152,7 +166,7 @@ def header_digest(line: bytes) -> str:
     return blake2b(line, digest_size=16).hexdigest()
 
 
-def _digest(index: int, prev: str, seals: bytes, payload: bytes) -> str:
+def _digest(index: int, prev: str, seals: bytes, payload: bytes | memoryview) -> str:
     hashed = blake2b(f"{index} {prev} {len(payload)} ".encode(), digest_size=16)
     hashed.update(seals)
     hashed.update(b"\n")
@@ -179,7 +193,8 @@ def checked_record(data: bytes, where: str, number: int) -> tuple[dict[str, Any]
     """Read a line that `checked_line` made, and say where it ends. Raises: JournalDamaged, JournalTooNew, StoreEncrypted."""
     if is_encrypted(data):
         raise StoreEncrypted(where=where)
-    line, newline, _ = data.partition(b"\n")
+    end = data.find(b"\n")
+    line = data[:end] if end >= 0 else data
     try:
         record = from_json(line)
         major = int(str(record["holdfast"]).partition(".")[0])
@@ -188,7 +203,7 @@ def checked_record(data: bytes, where: str, number: int) -> tuple[dict[str, Any]
     if major > MAJOR:
         raise JournalTooNew(where=where, found=str(record["holdfast"]), known=f"{MAJOR}.{MINOR}")
     body, _, check = line.rpartition(_CHECK)
-    if check != _check(body) + b'"}' or not newline:
+    if check != _check(body) + b'"}' or end < 0:
         raise JournalDamaged(where=where, segment=number, offset=0, reason="its first line does not match its digest")
     return record, len(line) + 1
 
@@ -216,7 +231,7 @@ def _frame_at(data: bytes, offset: int) -> Frame | None:
         seals = tuple(Seal(int(s), int(n), str(d)) for s, n, d in head["seals"])
     except (ValueError, KeyError, TypeError):
         return None
-    payload = data[end + 1 : end + 1 + length]
+    payload = memoryview(data)[end + 1 : end + 1 + length]
     if length < 0 or len(payload) != length or _digest(index, prev, _seals_json(seals), payload) != digest:
         return None
     return Frame(index=index, end=end + 1 + length, digest=digest, seals=seals, payload=payload)

@@ -131,7 +131,7 @@ async def open_to_undo(folder: Folder, known: Asked, store: Folder, options: Opt
 
 
 def _root_of(read: Read, known: Asked) -> Record | None:
-    return Fold.of(read.events_naming(known.root)).actions.get(known.root)
+    return Fold.of(read.events_of(known.root)).actions.get(known.root)
 
 
 def _is_rolled_back(root: Record | None) -> bool:
