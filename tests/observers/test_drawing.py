@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from holdfast.events import ActionAsked, AttemptEnded, AttemptStarted, Event, Messaged, Replayed, RunOpened, Spent, Ticked
@@ -155,7 +155,15 @@ def test_lines_are_never_wider_or_more_than_fit(events: list[Event], width: int,
 
 
 @given(st.text(max_size=50))
+@example("\N{COUNTING ROD UNIT DIGIT ONE}")
 def test_widths_are_those_that_the_terminal_library_reckons_with(text: str) -> None:
     cells = pytest.importorskip("rich.cells")
     shown = printable(text)
     assert width_of(shown) >= cells.cell_len(shown)
+
+
+def test_where_rows_are_left_out_that_is_said_in_the_room_there_is() -> None:
+    events = [ActionAsked(action=str(number), at=NOW, parent="ROOT", task=f"task {number}") for number in range(9)]
+    for width in range(4, 12):
+        lines = Drawing(None, lambda: NOW).lines(seen(*events), width, 5)
+        assert max(width_of("".join(part for part, _ in line)) for line in lines) <= width

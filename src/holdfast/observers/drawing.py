@@ -29,6 +29,11 @@ Line: TypeAlias = list[Span]
 _STYLES: Final = {MessageType.INFO: "dim", MessageType.WARNING: "yellow", MessageType.ERROR: "red"}
 _SUSPENDED: Final = frozenset({Status.STOPPED, Status.CRASHED, Status.CANCELLED, Status.ROLLED_BACK, Status.ROLLING_BACK})
 _GAP: Final = "  "
+#: Signs that Unicode 16 made wide: this Python may know an older one, and the terminal a newer.
+_WIDE_SINCE_16: Final = tuple(
+    "".join(map(chr, range(first, last + 1)))
+    for first, last in ((0x2630, 0x2637), (0x268A, 0x268F), (0x4DC0, 0x4DFF), (0x1D300, 0x1D356), (0x1D360, 0x1D376))
+)
 
 
 class Marks(Frozen):
@@ -83,7 +88,7 @@ def width_of(text: str) -> int:
 def _width(char: str) -> int:
     if unicodedata.category(char) in ("Mn", "Me"):
         return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+    return 2 if unicodedata.east_asian_width(char) in "WF" or any(char in wide for wide in _WIDE_SINCE_16) else 1
 
 
 class Drawing:
@@ -157,7 +162,7 @@ class Drawing:
             line = self._fill(name, wide) if any(cell.strip() for cell in cells) else name
             found.append(self._cut([*line, *((_GAP + cell, _number_style(cell, row)) for cell in cells)], width))
         if left_out:
-            found.append([(f"   {self._marks.cut} {left_out:,} more", "dim")])
+            found.append(self._cut([(f"   {self._marks.cut} {left_out:,} more", "dim")], width))
         return found
 
     def _name(self, row: Row, stem: str) -> Line:
