@@ -24,12 +24,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from holdfast import MessageType, Retry, Store, ctx, custom_context, group, run, task
+from holdfast import MessageType, Retry, Store, ctx, custom_context, group, run, start, task
 from holdfast.errors import InvalidOption
 from holdfast.events import Missed, Replayed, RunOpened
 from holdfast.observers.otel import OpenTelemetryObserver, trace_context
 from holdfast.status import Status
-from holdfast.telling import Observer
+from holdfast.telling import Observer, Told
 from holdfast.testing import MemoryDisk, memory_store, no_backoff
 from holdfast.testing.conformance_observers import EXPECTED, ObserverConformance, observed
 
@@ -457,9 +457,56 @@ def test_no_span_is_left_open_where_ends_were_missed(traced: Traced, monkeypatch
     assert begun <= {span.context.span_id for span in traced.spans}
 
 
-def test_a_wrong_number_is_refused() -> None:
+@pytest.mark.parametrize("number", [-1, True, "7", 1.5])
+def test_a_wrong_number_is_refused(number: Any) -> None:
     with pytest.raises(InvalidOption, match="from 0 up"):
-        OpenTelemetryObserver(replayed=-1)
+        OpenTelemetryObserver(replayed=number)
+
+
+@pytest.mark.parametrize("provider", [None, trace.NoOpTracerProvider()])
+def test_where_nothing_is_traced_bodies_have_no_trace_parent_but_one_that_was_given(provider: trace.TracerProvider | None) -> None:
+    @task(name="found")
+    async def found() -> str:
+        return ctx().custom_context.get("traceparent", "none")
+
+    async def main() -> list[str]:
+        async with memory_store(MemoryDisk()) as store:
+            observer = OpenTelemetryObserver(tracer_provider=provider)
+            given = {"traceparent": GIVEN}
+            return [
+                await act(found(), observer, store, run_name="alone"),
+                await act(found(), observer, store, run_name="given", custom_context=given),
+            ]
+
+    assert asyncio.run(main()) == ["none", GIVEN]
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no word")
+
+
+@task(name="mute")
+async def mute() -> None:
+    raise Mute
+
+
+@pytest.mark.filterwarnings("ignore::holdfast.errors.Unrebuildable")
+def test_an_error_that_can_not_say_what_it_is_ends_its_spans_all_the_same(traced: Traced) -> None:
+    async def main() -> tuple[Told, ...]:
+        async with memory_store(MemoryDisk()) as store:
+            handle = await start(mute(), run_name="it", store=store, observers=[traced.observer()])
+            with pytest.raises(Mute):
+                await handle.result()
+            return handle.told
+
+    (told,) = asyncio.run(main())
+    assert (told.failed, told.has_ended) == (0, True)
+    assert [span.name for span in traced.spans] == ["run mute", "mute", "mute attempt"]
+    attempt = traced.named("mute attempt")[0]
+    assert attempt.status.status_code is StatusCode.ERROR
+    assert str(attributes(attempt)["error.type"]).endswith("Mute")
+    assert [event.name for event in attempt.events] == ["exception"]
 
 
 def test_without_opentelemetry_the_error_names_the_line_that_installs_it() -> None:

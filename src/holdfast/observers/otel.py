@@ -56,6 +56,7 @@ except ImportError as _missing:
 REPLAYED_SPANS: Final = 1_000
 
 _LIBRARY: Final = "holdfast"
+_TRACES_NOTHING: Final = (trace.NoOpTracer, trace.ProxyTracer)
 _PARENTS: Final = TraceContextTextMapPropagator()
 _BAGGAGE: Final = W3CBaggagePropagator()
 _BAGGAGE_APPLIED: Final = "holdfast.baggage"
@@ -79,8 +80,9 @@ class OpenTelemetryObserver:
     """Spans for runs, actions and attempts, and metrics of them.
 
     Spans carry `holdfast.run_name`, `holdfast.run_id`, `holdfast.task`, `holdfast.action`, `holdfast.attempt`, `holdfast.status` and
-    `code.function.name`; errors are recorded in them. Checkpoints, waits, retries, messages, warnings and cost are events of spans. Metrics
-    have the attributes `holdfast.task`, `holdfast.status` and, of cost, `holdfast.model` alone, so that they stay few.
+    `code.function.name`, failed ones `error.type`; errors are recorded in them. Checkpoints, waits, retries, messages, warnings and
+    cost are events of spans. Metrics have the attributes `holdfast.task`, `holdfast.status` and, of cost, `holdfast.model` alone, so
+    that they stay few.
 
     Args:
         tracer_provider: By default the global one.
@@ -102,7 +104,8 @@ class OpenTelemetryObserver:
         meter_provider: metrics.MeterProvider | None = None,
         replayed: int = REPLAYED_SPANS,
     ) -> None:
-        if isinstance(replayed, bool) or replayed < 0:
+        given: object = replayed
+        if not isinstance(given, int) or isinstance(given, bool) or given < 0:
             raise InvalidOption(option="replayed", value=replayed, reason="give a number from 0 up")
         self._provider = tracer_provider if tracer_provider is not None else trace.get_tracer_provider()
         self._metrics = _Metrics(meter_provider if meter_provider is not None else metrics.get_meter_provider())
@@ -439,7 +442,8 @@ def _run_span(opened: RunOpened, provider: trace.TracerProvider, common: Mapping
     """Begin the span of this process's ownership of a run.
 
     Where the provider is the SDK's, the span's ids are chosen, so that the next owner knows what to link to. Any other gets a parent that
-    stands for the run and is never sent, which puts all into one trace just as well.
+    stands for the run and is never sent, which puts all into one trace just as well. Where nothing is traced there is no such parent: it
+    would have every service that a body calls begin traces of which nobody has the root.
     """
     tracer: Any = copy.copy(provider.get_tracer(f"{_LIBRARY}.runs", version(_LIBRARY)))
     begun_in = trace.get_current_span(_PARENTS.extract(dict(opened.context), Context())).get_span_context()
@@ -451,7 +455,7 @@ def _run_span(opened: RunOpened, provider: trace.TracerProvider, common: Mapping
         ids = _Ids(tracer.id_generator)
         ids.choose(trace_id, own)
         tracer.id_generator = ids
-    elif parent is None:
+    elif parent is None and not isinstance(tracer, _TRACES_NOTHING):
         parent = NonRecordingSpan(SpanContext(trace_id, _span_id(opened, None), True, TraceFlags(TraceFlags.SAMPLED)))
     context = trace.set_span_in_context(parent, Context()) if parent is not None else Context()
     attributes: dict[str, Any] = {
@@ -498,16 +502,34 @@ def _span_id(opened: RunOpened, epoch: int | None) -> int:
 def _close(span: Span, status: Status, error: BaseException | None, at: int) -> None:
     span.set_attribute("holdfast.status", status.value)
     if status in _FAILURES:
+        span.set_attribute("error.type", status.value.lower() if error is None else _type_name(error))
         if error is not None:
-            span.record_exception(error, timestamp=at)
+            _record(span, error, at)
         span.set_status(SpanStatus(trace.StatusCode.ERROR, _text(error)))
     elif status is Status.COMPLETED:
         span.set_status(SpanStatus(trace.StatusCode.OK))
     span.end(at)
 
 
+def _record(span: Span, error: BaseException, at: int) -> None:
+    try:
+        span.record_exception(error, timestamp=at)
+    except Exception:  # it can't say what it is
+        span.add_event("exception", {"exception.type": _type_name(error)}, at)
+
+
+def _type_name(error: BaseException) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
 def _text(error: BaseException | None) -> str | None:
-    return None if error is None else f"{type(error).__name__}: {error}"
+    if error is None:
+        return None
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # as above
+        return type(error).__name__
 
 
 def _dotted(function: str) -> str:
