@@ -502,11 +502,11 @@ def test_an_error_that_can_not_say_what_it_is_ends_its_spans_all_the_same(traced
 
     (told,) = asyncio.run(main())
     assert (told.failed, told.has_ended) == (0, True)
-    assert [span.name for span in traced.spans] == ["run mute", "mute", "mute attempt"]
+    assert sorted(span.name for span in traced.spans) == ["mute", "mute attempt", "run mute"]
     attempt = traced.named("mute attempt")[0]
     assert attempt.status.status_code is StatusCode.ERROR
     assert str(attributes(attempt)["error.type"]).endswith("Mute")
-    assert [event.name for event in attempt.events] == ["exception"]
+    assert attempt.events[-1].name == "exception"
 
 
 def test_without_opentelemetry_the_error_names_the_line_that_installs_it() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -258,6 +260,43 @@ def test_lines_that_a_narrower_terminal_broke_are_drawn_over() -> None:
     paint(100)  # three lines, two of them more than fifty columns wide, and the empty one
     assert (paint(100), paint(50), paint(50)) == (3, 5, 3)
     asyncio.run(observer.aclose())
+
+
+FORKED = """
+import io, os, sys, asyncio, logging
+class Terminal(io.StringIO):
+    def isatty(self): return True
+out, err = sys.stdout, sys.stderr
+sys.stdout, sys.stderr = Terminal(), Terminal()
+handler = logging.StreamHandler()
+logging.getLogger().addHandler(handler)
+from holdfast.events import RunOpened
+from holdfast.observers.terminal import TerminalObserver
+terminals = sys.stdout, sys.stderr
+opened = RunOpened(action="A", at=0.0, run_name="nightly", task="t", store="s", is_new=True, recorded=0)
+observer = TerminalObserver()
+observer.on_event(opened)
+assert sys.stdout is not terminals[0] and handler.stream is not terminals[1]
+observer._screen._painter._painting.acquire()  # as the painter's thread may have, which the child does not have
+observer._screen._changing.acquire()
+child = os.fork()
+if child == 0:
+    assert (sys.stdout, sys.stderr, handler.stream) == (*terminals, terminals[1])
+    terminals[1].truncate(0)
+    again = TerminalObserver()
+    again.on_event(opened)
+    asyncio.run(again.aclose())
+    os._exit(0 if "nightly" in terminals[1].getvalue() and sys.stderr is terminals[1] else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=out)
+out.flush()
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks on this system")
+def test_a_forked_child_writes_as_before_the_view_and_may_have_one_of_its_own() -> None:
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr
 
 
 def test_a_view_that_can_not_be_drawn_is_said_and_harms_no_run(caplog: pytest.LogCaptureFixture) -> None:

@@ -65,7 +65,7 @@ class TerminalObserver:
     def __init__(self, stream: TextIO | None = None) -> None:
         out: TextIO = stream or sys.stderr or io.StringIO()  # a program without a console has no stderr
         out = getattr(out, "rich_proxied_file", out)  # what stands there while a view is drawn
-        self._screen: _Screen = _live_screen(out) if _is_terminal(out) and _can_redraw(os.environ) else _PlainLines(out)
+        self._screen: _Screen = _screens.of(out) if _is_terminal(out) and _can_redraw(os.environ) else _PlainLines(out)
         self._alone: _View | None = None
 
     def for_run(self, opened: RunOpened, /) -> _View:
@@ -195,17 +195,32 @@ def _can_redraw(environment: Mapping[str, str]) -> bool:
     return environment.get("TERM", "").lower() not in ("dumb", "unknown") and environment.get("CI", "").lower() in ("", "0", "false")
 
 
-_screens: WeakValueDictionary[int, _LiveScreen] = WeakValueDictionary()  # by the id of the stream, which each keeps
-_finding = threading.Lock()
+class _Screens:
+    """The live screens of this process, one for each terminal: two would draw over each other."""
+
+    def __init__(self) -> None:
+        self._known: WeakValueDictionary[int, _LiveScreen] = WeakValueDictionary()  # by the id of the stream, which each keeps
+        self._finding = threading.Lock()
+        self._is_heeding_forks = False
+
+    def of(self, stream: TextIO) -> _LiveScreen:
+        with self._finding:
+            if not self._is_heeding_forks and hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=self._leave_to_parent)
+            self._is_heeding_forks = True
+            screen = self._known.get(id(stream))
+            if screen is None:
+                screen = self._known[id(stream)] = _LiveScreen(stream)
+            return screen
+
+    def _leave_to_parent(self) -> None:
+        """A forked child draws nothing of what its parent draws: no thread paints there, and a lock that one held is never let go."""
+        self._finding = threading.Lock()
+        for screen in list(self._known.values()):
+            screen.leave_to_parent()
 
 
-def _live_screen(stream: TextIO) -> _LiveScreen:
-    """The one of that terminal: two would draw over each other."""
-    with _finding:
-        screen = _screens.get(id(stream))
-        if screen is None:
-            screen = _screens[id(stream)] = _LiveScreen(stream)
-        return screen
+_screens: Final = _Screens()
 
 
 class _LiveScreen:
@@ -226,11 +241,22 @@ class _LiveScreen:
 
         self._live_type, self._segment, self._segments = Live, Segment, Segments
         self._stream = stream
+        self._console_type = _Console
+        self._begin()
+
+    def _begin(self) -> None:
+        stream = self._stream
         self._drawing = Drawing(getattr(stream, "encoding", None), lambda: clock().now())
-        self._console = _Console(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
+        self._console = self._console_type(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
         self._changing = threading.Lock()
         self._pictures: list[Picture] = []
         self._painter: _Painter | None = None
+
+    def leave_to_parent(self) -> None:
+        """Begin anew, in a forked child."""
+        if self._painter is not None:
+            self._painter.leave_to_parent()
+        self._begin()
 
     def changed(self, picture: Picture, event: Event) -> None:
         if picture not in self._pictures:
@@ -293,9 +319,9 @@ class _Painter:
         self._painting = threading.Lock()
         self._widths: list[int] = []  # of the lines that stand there
         self._width = 0  # of the terminal, when they were drawn
-        before = {id(stream): name for name in ("stdout", "stderr") if _is_terminal(stream := getattr(sys, name))}
+        self._streams = {name: stream for name in ("stdout", "stderr") if _is_terminal(stream := getattr(sys, name))}
         live.start()
-        self._handlers = _write_above(before)
+        self._handlers = _write_above({id(stream): name for name, stream in self._streams.items()})
         self._thread = threading.Thread(target=self._run, name="holdfast-painter", daemon=True)
         self._thread.start()
 
@@ -326,6 +352,13 @@ class _Painter:
         drawn: Any = getattr(self._live, "_live_render", None)
         if 0 < width < self._width and getattr(drawn, "_shape", None) is not None:
             drawn._shape = width, sum(max(-(-each // width), 1) for each in self._widths) + 1
+
+    def leave_to_parent(self) -> None:
+        """Have the program write as before, in a forked child, where nothing of the view may be touched."""
+        for name, stream in self._streams.items():
+            setattr(sys, name, stream)
+        for handler, before in self._handlers:
+            handler.stream = before
 
     def print_above(self, console: Any, lines: Any) -> None:
         with self._painting:
