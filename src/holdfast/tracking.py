@@ -69,10 +69,20 @@ class _Followed(AsyncGenerator[T, None]):
             lead.leave()
 
 
+def length_of(items: object) -> int | None:
+    """How many items there are, where that is known. Some that have `__len__` refuse to say (the loader of a data set that streams)."""
+    if not isinstance(items, Sized):
+        return None
+    try:
+        return len(items)
+    except (TypeError, NotImplementedError):
+        return None
+
+
 async def _followed(items: Iterable[T] | AsyncIterable[T], name: str, total: float | None, leads: list[Lead]) -> AsyncGenerator[T, None]:
     link = link_of(ctx())
     link.check("track")
-    lead = link.lead(name, total, len(items) if isinstance(items, Sized) else None)
+    lead = link.lead(name, total, length_of(items))
     leads.append(lead)
     each = _each(items)
     try:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
 import pytest
 
 import holdfast as hf
@@ -189,6 +190,25 @@ def test_records_come_as_they_end_each_with_its_place_and_item(where: Callable[[
     assert {row.index: repr(row.error) for row in found if row.status is RecordStatus.ERROR} == {2: "Broken(2)", 5: "Broken(5)"}
     assert summary == hf.SimpleRecordsResult(success_count=4, fail_count=2, total_count=6, message="2 rows failed: 2, 5")
     assert not summary.is_complete
+
+
+class Streamed:
+    """As the loader of a data set that streams."""
+
+    def __len__(self) -> int:
+        raise TypeError("nobody knows")
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(3))
+
+
+@EVERYWHERE
+def test_items_may_refuse_to_say_how_many_they_are(where: Callable[[Body], Any]) -> None:
+    async def it() -> tuple[list[int], int]:
+        tracked = [item async for item in hf.track(Streamed())]
+        return await hf.map(double, Streamed()), len(tracked)
+
+    assert where(it) == ([0, 2, 4], 3)
 
 
 @EVERYWHERE
@@ -392,6 +412,33 @@ def test_a_body_may_return_out_of_a_loop_without_a_warning_of_what_it_left() -> 
         return -1
 
     assert in_run(it) == 0
+
+
+async def within_a_scope(fails: bool) -> AsyncIterator[int]:
+    with anyio.CancelScope():
+        try:
+            for n in range(100):
+                yield n
+        finally:
+            await asyncio.sleep(0)
+            closed.append("scope")
+            if fails:
+                raise Broken("at the end")
+
+
+@EVERYWHERE
+def test_an_async_generator_is_closed_in_the_task_that_ran_it_and_may_fail_there(where: Callable[[Body], Any]) -> None:
+    async def it() -> int:
+        async with records(waits, within_a_scope(False), concurrency=2) as rows:
+            async for _ in rows:
+                break
+        with pytest.raises(Broken, match="at the end"):
+            async with records(waits, within_a_scope(True), concurrency=2) as rows:
+                async for _ in rows:
+                    break
+        return len(closed)
+
+    assert where(it) == 2
 
 
 def test_a_block_around_records_ends_them() -> None:

@@ -126,6 +126,7 @@ class Rows(Generic[T, R]):
         self._landed: deque[tuple[Record[T, R], _Row[T]]] = deque()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
+        self._rows_ended = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
         self._error: BaseException | None = None  # of the items, or of how the task is called: raised when what is under way has ended
         self._fatal: BaseException | None = None  # of the run: raised at once
@@ -164,11 +165,11 @@ class Rows(Generic[T, R]):
 
     def leave(self) -> None:
         """Begin nothing more, and cancel what is under way."""
+        if self._pump is not None and not self._is_over:  # once: then it closes the items
+            self._pump.cancel()
         self._is_over = True
         for task in list(self._live):
             task.cancel()
-        if self._pump is not None:
-            self._pump.cancel()
         self._news.set()
 
     async def end(self) -> None:
@@ -180,11 +181,14 @@ class Rows(Generic[T, R]):
         try:
             await self._settled(list(self._live))
         finally:
+            self._rows_ended.set()
             if self._pump is not None:
                 await asyncio.wait({self._pump})
             if self._watch is not None:
                 self._watch.end(ended=False)
             await self._source.aclose()
+            if self._pump is not None and not self._pump.cancelled() and (error := self._pump.exception()) is not None:
+                raise error
 
     def summary(self) -> SimpleRecordsResult:
         """What became of the rows up to now."""
@@ -242,7 +246,9 @@ class Rows(Generic[T, R]):
         except asyncio.CancelledError as error:
             if not self._is_over:  # what the items waited for was cancelled, and not we: that is no end of the items
                 self._give_up(error)
-            raise
+                raise
+            await self._rows_ended.wait()
+            await self._source.aclose()  # in the task that ran it: what it holds open may belong to that
 
     async def _feed_one(self) -> None:
         try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from holdfast.errors import InvalidOption
+from holdfast.tracking import length_of
 
 T = TypeVar("T")
 
@@ -24,7 +25,7 @@ class Source(Generic[T]):
 
     def __init__(self, items: Iterable[T] | AsyncIterable[T]) -> None:
         """Raises: InvalidOption."""
-        self.total = len(items) if isinstance(items, Sized) else None
+        self.total = length_of(items)
         self._iterator: Iterator[T] | None = None
         self._waiting: AsyncIterator[T] | None = None
         if isinstance(items, AsyncIterable):
