@@ -429,14 +429,15 @@ async def within_a_scope(fails: bool) -> AsyncIterator[int]:
 @EVERYWHERE
 def test_an_async_generator_is_closed_in_the_task_that_ran_it_and_may_fail_there(where: Callable[[Body], Any]) -> None:
     async def it() -> int:
-        async with records(waits, within_a_scope(False), concurrency=2) as rows:
+        await leave_early(False)
+        with pytest.raises(Broken, match="at the end"):
+            await leave_early(True)
+        return len(closed)
+
+    async def leave_early(fails: bool) -> None:
+        async with records(waits, within_a_scope(fails), concurrency=2) as rows:
             async for _ in rows:
                 break
-        with pytest.raises(Broken, match="at the end"):
-            async with records(waits, within_a_scope(True), concurrency=2) as rows:
-                async for _ in rows:
-                    break
-        return len(closed)
 
     assert where(it) == 2
 
