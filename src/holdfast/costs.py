@@ -212,7 +212,7 @@ class Bill:
 
     @property
     def total(self) -> Cost:
-        return total(cost for _, cost in self.lines)
+        return self.lines[0][1] if len(self.lines) == 1 else total(cost for _, cost in self.lines)
 
 
 Line: TypeAlias = tuple[str, str]

@@ -1,6 +1,7 @@
 """A program that pays, to be killed: `python paid_program.py <store> <book> <limit> <seed>`. It prints each line of the service's book.
 
-The service charges once for each key, however often it is asked.
+The service charges once for each key, however often it is asked. When all is done, the program ends with its standard input: whoever means
+to kill it never comes too late.
 """
 
 from __future__ import annotations
@@ -68,3 +69,4 @@ try:
     print(f"result {value}", flush=True)
 except BudgetSpent as error:
     print(f"spent {error.spent}", flush=True)
+sys.stdin.read()

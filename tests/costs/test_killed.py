@@ -18,20 +18,24 @@ RESULT = f"result {sum(range(ROWS)) + sum(range(IN_THREADS))}"
 
 
 def live(place: Path, limit: str, seed: int, lines: int | None = None) -> str:
-    """Run the program, and kill it once it has printed so many lines; with None, let it end. Returns its last line."""
+    """Run the program, and kill it once it has printed so many lines, or is done; with None, let it end. Returns its last line."""
     command = [sys.executable, "-W", "error", str(PROGRAM), str(place / "store"), str(place / "book"), limit, str(seed)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
         last = ""
         for count, line in enumerate(process.stdout, 1):
             last = line.strip()
-            if count == lines:
+            is_done = last.startswith(("result ", "spent "))
+            if lines is not None and (count == lines or is_done):
                 process.kill()
                 break
+            if is_done:
+                process.stdin.close()
         errors = process.stderr.read()
         process.wait()
-        assert process.returncode == (0 if last.startswith(("result ", "spent ")) and lines is None else -9), errors
+        assert process.returncode == (0 if lines is None else -9), errors
         return last
 
 
