@@ -123,7 +123,7 @@ class Notes:
     is_undone: bool
     messages: tuple[Messaged, ...]
     remains: tuple[str, ...]
-    rows: tuple[tuple[str, str, int | None], ...]
+    rows: dict[str, tuple[str, int | None]]
     schemas: tuple[str, ...]
     summary: str
     topic: str
@@ -136,7 +136,7 @@ class Notes:
         self.is_undone = False  # a rollback of this very action has begun
         self.messages = ()  # the newest, of all attempts
         self.remains = ()
-        self.rows = ()  # by map: its place, its task, and how many rows there are, as far as that is known
+        self.rows = {}  # by the place of a map: its task, and how many rows there are, as far as that is known
         self.schemas = ()
         self.summary = ""
         self.topic = ""
@@ -587,13 +587,13 @@ class Fold:
     def _rows_seen(self, event: RowsSeen) -> None:
         self.rows.setdefault(event.action, {}).setdefault(event.place, Sighting()).see(event.first, event.prints, event.total)
         if event.total is not None and (record := self._known(event.action)) is not None and record.notes is not None:
-            notes = record.notes
-            notes.rows = tuple((*known[:2], event.total) if known[0] == event.place else known for known in notes.rows)
+            rows = record.notes.rows
+            if event.place in rows:
+                rows[event.place] = (rows[event.place][0], event.total)
 
     def _rows_counted(self, event: RowsCounted) -> None:
         if (record := self._known(event.action)) is not None:
-            others = (known for known in record.noted().rows if known[0] != event.place)
-            record.noted().rows = (*others, (event.place, event.task, event.total))
+            record.noted().rows[event.place] = (event.task, event.total)
 
     def _spent(self, event: Spent) -> None:
         """Whatever becomes of the attempt, also where it has ended: what was spent was spent."""

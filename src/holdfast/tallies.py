@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from holdfast.frozen import Frozen
-from holdfast.states import Fold, Record
+from holdfast.states import Fold, Notes, Record
 from holdfast.status import Status
 
 BUILTIN: Final = "holdfast:"
@@ -104,13 +104,17 @@ def tally(fold: Fold) -> Stats:
 
 def _families(fold: Fold) -> Iterator[tuple[int, bool, Iterable[Record]]]:
     """Rows that an action asks for of one task, with how many there are in all, as far as that is known, and whether more may follow."""
-    asking = [record for record in fold.actions.values() if record.notes is not None and record.notes.rows]
+    asking = [record for record in fold.actions.values() if record.notes is not None and _has_rows(record.notes)]
     if not asking:
         steps = (record for record in fold.actions.values() if record.name not in fold.undos and not record.task.startswith(BUILTIN))
         yield 0, False, steps
     for asker in asking:
-        rows = asker.notes.rows if asker.notes is not None else ()
-        for task in dict.fromkeys(task for _, task, _ in rows):
-            totals = [total for _, of, total in rows if of == task]
+        rows = list(asker.notes.rows.values()) if asker.notes is not None else []
+        for task in dict.fromkeys(task for task, _ in rows):
+            totals = [total for of, total in rows if of == task]
             may_follow = None in totals and asker.status is not Status.COMPLETED
             yield sum(total or 0 for total in totals), may_follow, (row for row in fold.children_of(asker.name) if row.task == task)
+
+
+def _has_rows(notes: Notes) -> bool:
+    return any(total != 0 for _, total in notes.rows.values())

@@ -689,3 +689,15 @@ def test_what_is_recorded_of_rows_says_which_were_skipped() -> None:
     state = memory_store(disk).state_sync("it")
     found = [action.status for action in state.actions.values()]
     assert found == [Status.COMPLETED] * 3 + [Status.FAILED] + [Status.COMPLETED] * 2
+
+
+def test_where_a_map_had_no_rows_the_steps_are_counted() -> None:
+    async def it() -> int:
+        await hf.map(double, [])
+        return await double(1)
+
+    disk = MemoryDisk()
+    bodies["it"] = it
+    asyncio.run(run(body("it"), run_name="it", store=memory_store(disk)))
+    stats = memory_store(disk).state_sync("it").stats
+    assert (stats.total, stats.processed) == (2, 2)
