@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, Overflow
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from holdfast.errors import InvalidOption
 from holdfast.frozen import Frozen
@@ -322,6 +322,27 @@ class Over(Frozen):
     reserve: str = ""
 
 
+class Mark(NamedTuple):
+    """A fraction of a limit: of which, at how much, and what is said when so much is spent."""
+
+    of: str
+    at: Any
+    text: str
+
+
+def _marks(limits: Limits, name: str) -> Iterator[Mark]:
+    for of in ("cost", "tokens", "seconds", "executions"):
+        limit: Any = getattr(limits, of)
+        if limit is not None:
+            for fraction in limits.warn_at:
+                yield Mark(of, _share(limit, fraction), f"{name} has spent {fraction * 100:g} % of its {of}, {limit}")
+
+
+def _share(limit: Any, fraction: float) -> Any:
+    """A fraction of a limit: of money and of what is counted an exact one."""
+    return limit * fraction if isinstance(limit, float) else _EXACT.multiply(_EXACT.create_decimal(limit), Decimal(str(fraction)))
+
+
 class Tab:
     """What one entry of a budget has counted, and what is held for the attempts at work under it.
 
@@ -330,7 +351,7 @@ class Tab:
     """
 
     __slots__ = (
-        "_began", "_told", "counted", "executions", "held_cost", "held_tokens", "keys", "largest", "limits", "name", "spent", "waiting",
+        "_began", "_marks", "counted", "executions", "held_cost", "held_tokens", "keys", "largest", "limits", "name", "spent", "waiting",
     )  # fmt: skip
 
     counted: set[str]
@@ -357,7 +378,7 @@ class Tab:
         self.keys = set()
         self.waiting = deque()
         self._began = now
-        self._told: set[tuple[str, float]] = set()
+        self._marks = list(_marks(limits, name))
 
     def seed(self, spent: Cost, executions: int) -> None:
         """Count in what is on record."""
@@ -402,32 +423,20 @@ class Tab:
     def warnings(self, now: float) -> list[str]:
         """What is to be warned of now, each fraction of each limit once."""
         with LOCK:
-            return [text for key, text in self._passed(now) if not self._is_told(key)]
+            passed = [mark for mark in self._marks if self._used(mark.of, now) >= mark.at]
+            if passed:
+                self._marks = [mark for mark in self._marks if mark not in passed]
+        return [mark.text for mark in passed]
 
-    def know_told(self, texts: frozenset[str], now: float) -> None:
+    def know_told(self, texts: frozenset[str]) -> None:
         """Not warn again of what an earlier owner of the run has warned of."""
         with LOCK:
-            self._told |= {key for key, text in self._passed(now) if text in texts}
+            self._marks = [mark for mark in self._marks if mark.text not in texts]
 
-    def _is_told(self, key: tuple[str, float]) -> bool:
-        known = key in self._told
-        self._told.add(key)
-        return known
-
-    def _passed(self, now: float) -> Iterator[tuple[tuple[str, float], str]]:
-        limits = self.limits
-        counted: tuple[tuple[str, Decimal | float, Decimal | float | None], ...] = (
-            ("cost", self.spent.cost, limits.cost),
-            ("tokens", self.spent.tokens, limits.tokens),
-            ("seconds", self.seconds(now), limits.seconds),
-            ("executions", self.executions, limits.executions),
-        )
-        for of, used, limit in counted:
-            if limit is None:
-                continue
-            for fraction in limits.warn_at:
-                if _EXACT.create_decimal(used) >= _EXACT.multiply(_EXACT.create_decimal(limit), Decimal(str(fraction))):
-                    yield (of, fraction), f"{self.name} has spent {fraction * 100:g} % of its {of}, {limit}"
+    def _used(self, of: str, now: float) -> Any:
+        if of == "cost":
+            return self.spent.cost
+        return self.spent.tokens if of == "tokens" else self.seconds(now) if of == "seconds" else self.executions
 
     def wake(self) -> None:
         """Have the first of those that wait look again."""

@@ -228,13 +228,10 @@ class BudgetSpent(RunStopped):
     """A budget has no room for another attempt. Attempts at work were let finish, and everything recorded is kept.
 
     `limit` and `spent` are of what `of` names: cost, tokens, seconds or executions. `need` is what another attempt would have been held
-    for, "" where that is not known.
+    for, "" where that is not known. `run_name` is "" outside a run, where nothing can be gone on with.
     """
 
-    template = (
-        "run {run_name!r} was stopped: {budget} allows {of} {limit}, {spent} of it is spent{beside}; "
-        "raise that limit, and run the same line again to go on"
-    )
+    template = "{where}{budget} allows {of} {limit}, {spent} of it is spent{beside}; raise that limit{then}"
     budget: str
     of: str
     limit: str
@@ -245,6 +242,8 @@ class BudgetSpent(RunStopped):
         need = facts.setdefault("need", "")
         facts.setdefault("reason", f"{facts['budget']} is spent")
         facts["beside"] = f", and another attempt needs {need}" if need else ""
+        facts["where"] = f"run {facts['run_name']!r} was stopped: " if facts["run_name"] else ""
+        facts["then"] = ", and run the same line again to go on" if facts["run_name"] else ""
         super().__init__(**facts)
 
 

@@ -107,7 +107,7 @@ def enter_run(budget: Budget | None, around: tuple[Budget, ...], state: Fold, ru
         tab.seed(cost, executions)
         tab.learn(state.largest)
         told = frozenset(warned.text for warned in state.warnings if warned.category == BudgetWarning.__name__)
-        tab.know_told(told, clock().monotonic())
+        tab.know_told(told)
     return (*around, entered)
 
 
@@ -155,7 +155,7 @@ async def find_room(runtime: Runtime, budgets: tuple[Budget, ...], task: str, ac
             assert isinstance(found, tuple)
             spent, over = found
             if not runtime.durable:
-                raise _spent_error(runtime.run_name, spent, over)
+                raise _spent_error("", spent, over)
             if runtime.closing is None:
                 runtime.closing = Closing(runtime, spent, task)
             return None
