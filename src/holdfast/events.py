@@ -19,8 +19,8 @@ from holdfast.status import Status
 class Event(Frozen, kw_only=True):
     """Something that happened to an action.
 
-    `live` ones are told to observers at once, and never recorded; any other is told when it is durable. `is_replay`: nothing was done,
-    an outcome on record was given again.
+    Observers are told of all in the order in which they happened, and of none before what was recorded earlier is durable. `live` ones are
+    told only, and never recorded. `is_replay`: nothing was done, an outcome on record was given again.
     """
 
     kind: ClassVar[str] = ""

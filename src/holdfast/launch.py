@@ -157,7 +157,7 @@ class RunHandle(Generic[R_co]):
         await self._opened.send(topic, value)
 
     async def events(self) -> AsyncIterator[Event]:
-        """The run's events from now on, until it ends: recorded ones once they are durable, live ones at once.
+        """The run's events from now on, until it ends: recorded ones once they are durable, live ones in their turn.
 
         The run does not wait for whoever takes them: of one who is 500,000 behind, `Missed` says how many are missing there.
         """

@@ -48,7 +48,7 @@ _log = logging.getLogger("holdfast")
 
 
 class Observer(Protocol):
-    """Is told of every recorded event of a run once it is durable; with an attribute `live = True` also of live events, at once.
+    """Is told of every recorded event of a run once it is durable; with an attribute `live = True` also of live events, in their turn.
 
     `on_event` is called in a thread of the observer's own; what it returns is awaited, if it can be, on a loop in that thread. One that is
     given to several runs at once is called in a thread of each of them. Besides, an observer may have

@@ -12,11 +12,13 @@ from typing import ClassVar
 
 import pytest
 
-from holdfast import Store, task, telling
+from holdfast import Retry, Store, ctx, task, telling
 from holdfast.errors import InvalidOption
-from holdfast.events import AttemptEnded, Event, Replayed, RunOpened, Ticked, encode_event
+from holdfast.events import ActionAsked, AttemptEnded, AttemptStarted, Event, Missed, Replayed, RunOpened, Ticked, encode_event
+from holdfast.journals import writing
 from holdfast.journals.reading import read_journal
 from holdfast.launch import run
+from holdfast.observers.picture import Picture
 from holdfast.runs.asked import newest_incarnation
 from holdfast.testing.conformance_observers import CALLS, EXPECTED, Blocker, Raiser, Recorder, by_action, observed, patience, square
 
@@ -71,10 +73,86 @@ def test_progress_is_told_live_and_never_recorded(tmp_path: Path) -> None:
 
 
 @task
+async def asks_who_ends_badly() -> None:
+    await ends_badly()
+
+
+@task
 async def ends_badly() -> None:
     for number in range(3):
         await square(number)
     raise ValueError
+
+
+@task
+async def ticks_at_once(number: int) -> int:
+    for _ in range(3):
+        ctx().progress("steps", total=3)
+    await asyncio.to_thread(lambda: ctx().progress("steps", 0))
+    ctx().progress("steps", 0)
+    if ctx().attempt_number == 0 and number == 1:
+        raise ConnectionError
+    return number
+
+
+@task
+def ticks_in_a_thread(number: int) -> int:
+    for _ in range(3):
+        ctx().progress("steps", total=3)
+    return number
+
+
+@task
+async def all_tick() -> int:
+    numbers = await asyncio.gather(*(ticks_at_once.with_options(retries=Retry(2, initial_interval=0))(number) for number in range(20)))
+    return sum(numbers) + await ticks_in_a_thread.call(1)
+
+
+def test_live_events_of_an_action_stand_where_they_happened_among_those_that_are_recorded(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Store(tmp_path / "s") as store:
+            assert await run(all_tick(), run_name="observed", store=store, observers=[recorder]) == 191
+
+    recorder = Recorder()
+    asyncio.run(main())
+    under_way: dict[str, float] = {}
+    for event in recorder.events:
+        if isinstance(event, AttemptStarted):
+            under_way[event.action] = 0
+        elif isinstance(event, AttemptEnded):
+            assert under_way.pop(event.action) in (0, 3)
+        elif isinstance(event, Ticked):
+            assert under_way[event.action] <= event.n
+            under_way[event.action] = event.n
+    picture = Picture()
+    for event in recorder.events:
+        picture.see(event)
+    assert (picture.bars["steps"].n, picture.bars["steps"].total) == (63, 63)
+
+
+def test_what_is_answered_from_record_is_told_behind_the_asking_of_its_parent(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Store(tmp_path / "s") as store:
+            for recorder in recorders:
+                with pytest.raises(ValueError, match=r"^$"):
+                    await run(asks_who_ends_badly(), run_name="observed", store=store, observers=[recorder])
+
+    recorders = [Recorder(), Recorder()]
+    asyncio.run(main())
+    asked: set[str] = set()
+    for event in recorders[1].events:
+        if isinstance(event, ActionAsked):
+            asked.add(event.action)
+        elif isinstance(event, Replayed):
+            assert event.parent in asked
+
+
+def test_live_events_that_a_slow_store_holds_back_are_bounded_and_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(writing, "LIVE_AT_MOST", 5)
+    recorder = Recorder()
+    observed([recorder], str(tmp_path / "s"))
+    ticks = sum(isinstance(event, Ticked) for event in recorder.events)
+    assert ticks + sum(event.count for event in recorder.events if isinstance(event, Missed)) == CALLS + CALLS // 2 + 1
 
 
 def test_live_events_are_told_to_those_alone_that_ask_for_them() -> None:

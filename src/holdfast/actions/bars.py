@@ -1,8 +1,9 @@
 """The bars of one attempt: moved by any thread of its body, told live, recorded now and then, remembered by saves, put back by loads.
 
-Every move is told to observers at once. The journal gets the values at most once in `EVERY_SECONDS` while they move, and always the last
-ones before the attempt's outcome: after a kill, a reader sees what was at most so much earlier. Bars belong to an attempt. Each begins
-with none, since its body begins anew; `checkpoint.load` puts back those of the save, since the body goes on from there.
+Every move is told to observers as soon as what happened before it is durable. The journal gets the values at most once in `EVERY_SECONDS`
+while they move, and always the last ones before the attempt's outcome: after a kill, a reader sees what was at most so much earlier. Bars
+belong to an attempt. Each begins with none, since its body begins anew; `checkpoint.load` puts back those of the save, since the body goes
+on from there.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Bars:
         self._is_watched = False  # the timer runs, or is about to
         self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
+        self._on_their_way = 0  # moves by threads that are not told yet
 
     # moving
 
@@ -132,17 +134,30 @@ class Bars:
     def _show(self, name: str, bar: Bar) -> None:
         self._bars[name] = bar
         if (tell := self._runtime.tell) is not None:
-            tick = Ticked(action=self._action, at=bar.updated_at, bar=name, n=bar.n, total=bar.total)
-            if running_loop() is self._runtime.loop:
-                self._runtime.loop.call_soon(tell, tick)  # behind what threads of the body have told before
-            else:
-                self._on_loop(lambda: tell(tick))
+            self._tell(tell, Ticked(action=self._action, at=bar.updated_at, bar=name, n=bar.n, total=bar.total))
         if not self._runtime.durable or self._is_closed:
             return
         self._is_dirty = True
         if not self._is_watched or clock().monotonic() - self._recorded_at >= EVERY_SECONDS:
             self._is_watched = True
             self._on_loop(self._look)
+
+    def _tell(self, tell: Callable[[Ticked], None], tick: Ticked) -> None:
+        """At once on the loop, but behind what threads of the body have told before."""
+        is_here = running_loop() is self._runtime.loop
+        if is_here and not self._on_their_way:
+            tell(tick)
+            return
+        self._on_their_way += 1
+        if is_here:
+            self._runtime.loop.call_soon(self._tell_in_turn, tell, tick)
+        else:
+            self._on_loop(lambda: self._tell_in_turn(tell, tick))
+
+    def _tell_in_turn(self, tell: Callable[[Ticked], None], tick: Ticked) -> None:
+        with self._lock:
+            self._on_their_way -= 1
+        tell(tick)
 
     def _look(self) -> None:
         """Record the values, or see to it that they are recorded when it is time."""

@@ -3,6 +3,8 @@
 Events of all concurrent actions queue on the loop and are written as one group. Only what somebody waits for wakes the writer; the rest
 rides along, or follows after `Flush.interval` seconds. One group is under way at a time, and its `Pen` says when it counts: the next one
 goes on from it. A pen that fails loses the journal: nothing more is written, and everybody who waits has the error.
+
+Live events are told and never written. They take their turn: each is told when all is durable that was appended before it.
 """
 
 from __future__ import annotations
@@ -12,14 +14,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from holdfast.clocks import clock
 from holdfast.errors import RunFenced, RunStopped
-from holdfast.events import Event, encode_event
+from holdfast.events import Event, Missed, encode_event
 from holdfast.frozen import Frozen
 
 #: Where a group is a frame in a file, and where it is an object, which costs a request.
 LINGER_SECONDS: Final = 0.1
 OBJECT_LINGER_SECONDS: Final = 1.0
 GROUP_BYTES: Final = 8 << 20
+LIVE_AT_MOST: Final = 100_000
+"""So many live events wait with a group: they come as fast as a body makes them, however long a store takes."""
 
 
 class Flush(Frozen):
@@ -61,14 +66,40 @@ class Pen(Protocol):
 class _Group:
     """Events that become durable together, and who waits for that."""
 
-    __slots__ = ("events", "lines", "since", "size", "waiters")
+    __slots__ = ("events", "lines", "live", "missed", "since", "size", "waiters")
+
+    live: list[tuple[int, Event]] | None
+    missed: int
 
     def __init__(self) -> None:
+        self.live = None  # live events, each with how many events of the group it stands behind
         self.since = 0.0  # on the loop's clock, when its first event came
         self.lines: list[bytes] = []
         self.events: list[Event] = []
         self.waiters: list[asyncio.Future[None]] = []
         self.size = 0
+
+    def put_live(self, event: Event) -> None:
+        if self.live is None:
+            self.live, self.missed = [], 0
+        if len(self.live) < LIVE_AT_MOST:
+            self.live.append((len(self.events), event))
+        else:
+            self.missed += 1
+
+    def in_turn(self) -> Sequence[Event]:
+        """What is told when the group is durable."""
+        if self.live is None:
+            return self.events
+        found: list[Event] = []
+        told = 0
+        for place, event in self.live:
+            found += self.events[told:place]
+            found.append(event)
+            told = place
+        if self.missed:
+            found.append(Missed(action="", at=clock().now(), count=self.missed))
+        return found + self.events[told:]
 
 
 class Journal:
@@ -109,6 +140,14 @@ class Journal:
         group.size += len(line)
         if self._wake is None and self._writing is None:
             self._wake_for(group)
+
+    def tell(self, event: Event) -> None:
+        """Have a live event told, behind all that was appended before it. Where the journal is lost, that never is told, nor is this."""
+        group = self._group if self._group.lines else self._full[-1] if self._full else self._writing
+        if group is not None:
+            group.put_live(event)
+        elif self._lost is None:
+            self.on_told((event,))
 
     async def commit(self, event: Event) -> None:
         """Record an event, and return when it is durable, also if the caller is cancelled meanwhile (then CancelledError follows).
@@ -209,7 +248,7 @@ class Journal:
         for waiter in group.waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        self.on_told(group.events)
+        self.on_told(group.in_turn())
         if self._full or self._group.waiters:
             self._flush()
         elif self._group.lines and self._wake is None:

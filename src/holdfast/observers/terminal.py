@@ -151,6 +151,8 @@ class _PlainLines:
         if share is None:
             return
         tenth = int(share * PLAIN_STEPS)
+        if tenth < said.tenths.get(id(bar), 0):  # there is more to do than was known
+            said.tenths[id(bar)] = tenth
         if tenth > said.tenths.get(id(bar), 0):
             said.tenths[id(bar)] = tenth
             rest = left(bar)

@@ -119,7 +119,7 @@ class Run:
         journal.on_lost = self._lose
         self.runtime.on_request = self.request
         if self._telling:
-            self.runtime.tell = self._tell_one
+            self.runtime.tell = journal.tell
 
     def _fold(self, events: Iterable[Event]) -> None:
         fold = self.state.fold
@@ -138,7 +138,7 @@ class Run:
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Have `listener` called on the loop with every event from now on. Returns what ends that."""
         self._listeners.append(listener)
-        self.runtime.tell = self._tell_one
+        self.runtime.tell = self._journal.tell
         return lambda: self._listeners.remove(listener)
 
     async def send(self, topic: str, value: object) -> None:
