@@ -225,7 +225,7 @@ class TaskContext:
     def progress(self, name: str = "default", step: float = 1, total: float | None = DEFAULT_TOTAL) -> Bar:
         """Advance a named bar, and return it. From `async def` and `def` bodies alike, and from any of their threads.
 
-        Observers are told of every move. On record it goes about once a second while it moves, and always before the attempt's outcome, so that
+        Observers see all of it. On record it goes about once a second while it moves, and always before the attempt's outcome, so that
         after a kill `Store.state` shows it as it was at most so much earlier. Bars belong to an attempt: each one begins with none, and
         `checkpoint.load` puts them back as they were at the save.
 
