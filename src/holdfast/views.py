@@ -238,7 +238,8 @@ class RunState(RunSummary):
     def from_json(cls, data: bytes | bytearray | str) -> Self:
         """The state that `to_json` wrote, here or elsewhere, in this version of Holdfast or an older one, or a newer minor one.
 
-        An error whose type is not found here comes back as `RemoteFailure`, as from a store.
+        Everything in it is checked, and none of it is code. But an error's type is found by importing the module that the text names, as from
+        a store; one whose type is not found here comes back as `RemoteFailure`.
 
         Raises:
             StateDamaged: It is not that, or not all of it.
@@ -257,7 +258,7 @@ class RunState(RunSummary):
             )
         except StateTooNew:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:
             raise StateDamaged(reason=f"{type(error).__name__}: {error}") from error
         return cls(**{field.name: getattr(state, field.name) for field in cls.__fields__})
 

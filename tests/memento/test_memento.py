@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast import MessageType, Retry, RunState, Status, Timeout, ctx, custom_context, group, map, mementos, run, task
-from holdfast.codec import encode_error
-from holdfast.errors import RemoteFailure, StateDamaged, StateTooNew
+from holdfast.codec import codec_for, encode_error
+from holdfast.costs import Cost
+from holdfast.errors import RemoteFailure, StateDamaged, StateTooNew, UnrecordableResult
 from holdfast.events import (
     ActionAsked,
     ActionEnded,
@@ -283,7 +287,96 @@ def test_any_run_comes_back_as_it_is(state: RunState) -> None:
     comes_back(state)
 
 
+SCALARS: Any = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.builds(lambda: 10**4200)
+    | st.floats()
+    | st.decimals()
+    | st.text(st.characters())
+    | st.binary()
+    | st.uuids()
+    | st.datetimes(timezones=st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map(timezone))
+    | st.datetimes(timezones=st.sampled_from([UTC, ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Kathmandu")]))
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(st.text() | st.integers() | st.binary(), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(VALUES, VALUES)
+def test_any_value_that_can_be_recorded_comes_back_in_its_type(value: Any, fact: Any) -> None:
+    codec = codec_for(Any, task="t")
+    try:
+        recorded = codec.encode(value)
+    except UnrecordableResult:  # two keys that are one, and the like
+        return
+    error, _ = encode_error(ValueError(fact), task="t")
+    events: list[Event] = [
+        ActionAsked(action="r", at=1.0, task="t"),
+        AttemptStarted(action="r", at=2.0, number=0, epoch=1),
+        AttemptEnded(action="r", at=3.0, number=0, status=Status.FAILED, then=Status.RETRYING, error=error),
+        AttemptStarted(action="r", at=4.0, number=1, epoch=1),
+        AttemptEnded(action="r", at=5.0, number=1, status=Status.COMPLETED, then=Status.COMPLETED, value=recorded.tree),
+    ]
+    text = state_of(Fold.of(events), "it", "t", 1.0, "gone", {}).to_json()
+    back = RunState.from_json(text)
+    assert back.to_json() == text
+    assert type(back.result) is type(value) or recorded.parts
+    assert codec.encode(back.result).tree == recorded.tree
+    assert back.root is not None
+    assert isinstance(back.root.attempts[0].error, Exception)
+
+
+def test_many_keys_of_one_action_come_back() -> None:
+    spent = [Spent(action="r", at=3.0, number=0, cost="0.1", key=f"key {number}") for number in range(50)]
+    begun: list[Event] = [ActionAsked(action="r", at=1.0, task="t"), AttemptStarted(action="r", at=2.0, number=0, epoch=1)]
+    assert comes_back(state_of(Fold.of([*begun, *spent]), "it", "t", 1.0, "gone", {})).cost == Decimal("5.0")
+
+
 # what may be read
+
+
+SCHEMA = """
+Attempt: abandoned=False before=PENDING ended_at=None epoch=0 error=None number=0 started_at=0.0 status=RUNNING unknown=False
+Bill: _at_hand=0 _number=-1 keys=() lines=() saved=0
+Cost: cost=0 tokens=0 tokens_in=0 tokens_out=0
+Fold: actions largest last_at orphaned received root rows saved sources undos warnings worked
+Notes: awaiting=0 figures=() is_undone=False messages=() remains=() rows=() schemas=() summary= topic= undone_below=False undos=[] \
+until=None
+Record: asked_at=0.0 attempt=None bare= barren=0 bars=None base=None base_epoch=0 bill=None blob= children=None earlier=() error=None \
+failed_in=None failures=0 final=False first= fruitful=False inputs= loops=() name= next_at=None notes=None occurrence=0 parent= \
+present_try=0 replayed=0 round=0 saved=None set_aside=() skips=False spent=0 status=PENDING task= value=None version=None
+Sighting: prints= total=None
+Undo: action= attempts=(0,) blob= context={} function= is_due=True name= result=(None, '') task= value=None
+Worked: _before=0.0 _began=0.0 epoch=-1 until=0.0
+"""
+
+
+def test_what_version_1_writes_stays_as_it_is() -> None:
+    """A field may be added here, with a default that says what older text means. Anything else needs another major `FORMAT`."""
+
+    def said(default: Any) -> str:
+        if isinstance(default, Cost):
+            return str(default.cost)
+        return default.value if isinstance(default, Status) else default.decode() if isinstance(default, bytearray) else str(default)
+
+    lines = [f"{kind}: {' '.join(f'{name}={said(it)}' for name, it in shape.defaults.items())}" for kind, shape in mementos.SHAPES.items()]
+    lines.append(f"Fold: {' '.join(sorted(['actions', *mementos.FOLD]))}")
+    assert sorted(lines) == SCHEMA.strip().splitlines()
+
+
+def test_all_that_a_fold_keeps_is_written() -> None:
+    for kind, shape in mementos.SHAPES.items():
+        names = [field.name for field in shape.kind.__fields__] if issubclass(shape.kind, Frozen) else shape.kind.__slots__
+        assert set(shape.defaults) == set(names), kind
+    assert {"actions", *mementos.FOLD} == {name for name in vars(Fold()) if name[0] != "_"}
 
 
 def memento() -> dict[str, Any]:
@@ -353,10 +446,65 @@ def damaged() -> dict[str, Any]:
         "a status that is none": json.dumps(with_action(status="RUNNING")),
         "a name that is none": json.dumps(with_action(name=3)),
         "an odd kind": json.dumps(with_action(notes={"Unheard": {}})),
+        "an endless sum": json.dumps({**memento(), "fold": {**memento()["fold"], "saved": {"decimal": "1E+999999"}}}),
+        "a sum that is none": json.dumps({**memento(), "fold": {**memento()["fold"], "saved": {"decimal": "x"}}}),
+        "an action below itself": json.dumps(with_action(parent="r", children={"list": ["a", "r"]})),
+        "a circle of actions": json.dumps(with_action(parent="a")),
+        "another's child": json.dumps(with_action(parent="", children={"list": ["r"]})),
+        "a bar of words": json.dumps(with_action(bars={"dict": [["rows", {"tuple": ["1", None, 1.0, 1.0]}]]})),
+        "an instant that is none": json.dumps(with_action(attempt={"Attempt": {"started_at": 1e12}})),
+        "a message that is none": json.dumps(with_action(notes={"Notes": {"messages": {"tuple": [{"event": {"e": "warned"}}]}}})),
         "a child that is not there": json.dumps(with_action(children={"list": ["zz"]})),
         "actions that are none": json.dumps({**memento(), "fold": {**memento()["fold"], "actions": [3]}}),
         "an odd list": json.dumps({**memento(), "fold": {**memento()["fold"], "orphaned": 3}}),
     }
+
+
+@task
+async def small() -> int:
+    ctx().progress("rows", total=3)
+    ctx().message(MessageType.INFO, "begun")
+    ctx().add_cost("0.25", key="k")
+    ctx().figure("motor", b"<svg/>")
+    await ctx().checkpoint.save(1)
+    await ctx().on_rollback(undo, 1)
+    return len(await map(rows, range(3), on_error="skip"))
+
+
+def inside(tree: Any) -> list[tuple[Any, Any]]:
+    """Every place in it."""
+    places = list(tree.items()) if isinstance(tree, dict) else list(enumerate(tree)) if isinstance(tree, list) else []
+    return [(tree, key) for key, _ in places] + [place for _, value in places for place in inside(value)]
+
+
+@pytest.fixture(scope="module")
+def written() -> bytes:
+    store = memory_store(MemoryDisk())
+    asyncio.run(run(small(), run_name="it", store=store, custom_context=TRACE))
+    return store.state_sync("it").to_json()
+
+
+ODD: list[Any] = [
+    None, True, -1, 3.5, 1e300, 10**400, "", "r", [], {}, {"tuple": []}, {"list": [1]}, {"dict": []}, {"dict": [[[], 1]]}, {"event": {}},
+    {"event": {"e": "messaged"}}, {"event": {"e": "new", "action": "r"}}, {"Cost": {}}, {"Record": {}}, {"decimal": "NaN"},
+    {"bytearray": "\u1234"},
+]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_text_that_was_tampered_with_is_refused_or_can_be_looked_at(written: bytes, data: st.DataObject) -> None:
+    tree = json.loads(written)
+    places = inside(tree)
+    where, key = places[data.draw(st.integers(0, len(places) - 1))]
+    where[key] = copy.deepcopy(data.draw(st.sampled_from(ODD)))
+    try:
+        state = RunState.from_json(json.dumps(tree))
+    except (StateDamaged, StateTooNew):
+        return
+    shown(state)
+    assert 0 <= state.stats.percent <= 100
+    comes_back(state)
 
 
 @pytest.mark.parametrize("how", damaged())
