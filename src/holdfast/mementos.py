@@ -241,7 +241,7 @@ UNDO: Final[Mapping[str, Check]] = {
 }  # fmt: skip
 NOTES: Final[Mapping[str, Check]] = {
     "awaiting": _COUNT, "figures": _each(_event(FigureSaved)), "is_undone": _FLAG, "messages": _each(_event(Messaged)), "remains": _WORDS,
-    "rows": _each(_row(_WORD, _WORD, _or_none(_COUNT))), "schemas": _WORDS, "summary": _WORD, "topic": _WORD, "undone_below": _FLAG,
+    "rows": _by_name(_row(_WORD, _or_none(_COUNT))), "schemas": _WORDS, "summary": _WORD, "topic": _WORD, "undone_below": _FLAG,
     "undos": _each(_WORD, list), "until": _or_none(_number),
 }  # fmt: skip
 SIGHTING: Final[Mapping[str, Check]] = {"prints": _is(bytearray), "total": _or_none(_COUNT)}

@@ -238,8 +238,8 @@ class RunState(RunSummary):
     def from_json(cls, data: bytes | bytearray | str) -> Self:
         """The state that `to_json` wrote, here or elsewhere, in this version of Holdfast or an older one, or a newer minor one.
 
-        Everything in it is checked, and none of it is code. But an error's type is found by importing the module that the text names, as from
-        a store; one whose type is not found here comes back as `RemoteFailure`.
+        Everything in it is checked, and none of it is code. But an error's type is found by importing the module that the text names,
+        as from a store; one whose type is not found here comes back as `RemoteFailure`.
 
         Raises:
             StateDamaged: It is not that, or not all of it.

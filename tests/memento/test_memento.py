@@ -348,7 +348,7 @@ Attempt: abandoned=False before=PENDING ended_at=None epoch=0 error=None number=
 Bill: _at_hand=0 _number=-1 keys=() lines=() saved=0
 Cost: cost=0 tokens=0 tokens_in=0 tokens_out=0
 Fold: actions largest last_at orphaned received root rows saved sources undos warnings worked
-Notes: awaiting=0 figures=() is_undone=False messages=() remains=() rows=() schemas=() summary= topic= undone_below=False undos=[] \
+Notes: awaiting=0 figures=() is_undone=False messages=() remains=() rows={} schemas=() summary= topic= undone_below=False undos=[] \
 until=None
 Record: asked_at=0.0 attempt=None bare= barren=0 bars=None base=None base_epoch=0 bill=None blob= children=None earlier=() error=None \
 failed_in=None failures=0 final=False first= fruitful=False inputs= loops=() name= next_at=None notes=None occurrence=0 parent= \
