@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from holdfast import Budget, Status, Store, ctx, run, task
+from holdfast import Budget, Status, Store, ctx, run, run_sync, task
 from holdfast.errors import BudgetWarning
 from holdfast.folders.memory import MemoryDisk
 from holdfast.testing import memory_store, no_backoff
@@ -156,3 +156,14 @@ def test_where_warnings_are_errors_what_begins_does_not_fail_by_them_and_they_ar
         finished(calls_who_pays(), budget=Budget(executions=2, warn_at=[1.0]))
     [text] = store().state_sync("it").warnings
     assert f"run 'it': {text}" in caplog.messages
+
+
+def test_where_no_line_of_the_user_is_at_work_it_is_given_all_the_same() -> None:
+    """As in a notebook: the run lives on a loop of ours, in a thread of ours."""
+
+    async def cell() -> None:
+        run_sync(calls_who_pays(), run_name="it", store=store(), budget=Budget(executions=2, warn_at=[1.0]))
+
+    with pytest.warns(BudgetWarning, match="100 % of its executions, 2"):
+        asyncio.run(cell())
+    assert len(store().state_sync("it").warnings) == 1
