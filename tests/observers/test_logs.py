@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 import pytest
 
 from holdfast import Retry, Store, ctx, custom_context, run, task
-from holdfast.events import AttemptEnded, WaitBegun
+from holdfast.codec import encode_error
+from holdfast.events import AttemptEnded, Messaged, WaitBegun
 from holdfast.observers.logs import FORMAT, LogObserver, TaskFilter
 from holdfast.status import Status
 from holdfast.testing.conformance_observers import CALLS, observed
@@ -127,3 +128,21 @@ def test_a_wait_for_a_value_is_said_with_its_topic_and_deadline(written: io.Stri
         "A: waits for a value of topic 'config' until 2026-01-01T00:01:00+00:00",
         "B: waits for a value of topic 'go'",
     ]
+
+
+def test_what_a_message_or_an_error_says_is_one_line_and_steers_no_terminal(written: io.StringIO) -> None:
+    observer = LogObserver(log)
+    odd = "no rows\n2026-01-01 ERROR forged\r\x1b[2J\u2028\u202e\ud800 naïve"
+    error, _ = encode_error(ValueError(odd), task="t")
+    observer.on_event(Messaged(action="a", at=0.0, type="info", content=odd))
+    observer.on_event(AttemptEnded(action="a", at=0.0, number=0, status=Status.FAILED, then=Status.FAILED, error=error))
+    lines = written.getvalue().splitlines()
+    assert len(lines) == 2
+    assert all(line.isprintable() and line.endswith(" naïve") for line in lines)
+    assert r"a: no rows\n2026-01-01 ERROR forged\r\x1b[2J\u2028\u202e\ud800" in lines[0]
+
+
+def test_a_value_of_the_custom_context_begins_no_line(written: io.StringIO) -> None:
+    with custom_context(tenant="x\n2026-01-01 ERROR forged"):
+        log.info("here")
+    assert written.getvalue().splitlines() == [r"-|-|-|tenant=x\n2026-01-01 ERROR forged|INFO|here"]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from holdfast import Bar, Event, Retry, Status, Timeout, ctx, run, task
-from holdfast.errors import ActionEnded, InvalidOption
+from holdfast import Bar, Budget, Event, MessageType, Retry, Status, Timeout, ctx, run, start, task
+from holdfast.errors import ActionEnded, BudgetSpent, BudgetWarning, InvalidOption
 from holdfast.events import ActionAsked, AttemptEnded, AttemptStarted, Progressed, Ticked
 from holdfast.folders.memory import MemoryDisk
 from holdfast.journals.reading import read_journal
@@ -159,6 +159,72 @@ def test_the_last_value_stands_before_the_outcome_whatever_that_is(how: str) -> 
     kinds = [type(event) for event in recorder.events if isinstance(event, (Progressed, AttemptEnded))]
     assert kinds == [Progressed, AttemptEnded]
     assert bars() == {"default": (3, 10)}
+
+
+@task
+async def leaves() -> None:
+    try:
+        ctx().progress(step=3, total=10)
+        begun.set()
+        await asyncio.Event().wait()
+    finally:
+        ctx().progress(step=1)
+        ctx().message(MessageType.INFO, "leaving")
+
+
+async def _cancelled() -> None:
+    async with await start(leaves(), run_name="it", store=memory_store(disk)) as handle:
+        await begun.wait()
+        await handle.cancel()
+
+
+async def _stopped() -> None:
+    async with await start(leaves(), run_name="it", store=memory_store(disk)) as handle:
+        await begun.wait()
+        await handle.stop()
+
+
+async def _left_by_who_awaits_it() -> None:
+    awaiting = asyncio.create_task(run(leaves(), run_name="it", store=memory_store(disk)))
+    await begun.wait()
+    awaiting.cancel()
+    await asyncio.wait([awaiting])
+
+
+async def _out_of_time() -> None:
+    with pytest.raises(TimeoutError):
+        await run(leaves.with_options(timeout=Timeout(total=0.03))(), run_name="it", store=memory_store(disk))
+
+
+@pytest.mark.parametrize("how", [_cancelled, _stopped, _left_by_who_awaits_it, _out_of_time])
+def test_what_a_body_shows_and_says_on_its_way_out_is_on_record(how: Any) -> None:
+    global begun
+    begun = asyncio.Event()
+    asyncio.run(how())
+    root = memory_store(disk).state_sync("it").root
+    assert root is not None
+    assert (root.progress["default"].n, [message.content for message in root.messages]) == (4, ["leaving"])
+
+
+begun = asyncio.Event()
+
+
+@task
+async def spends() -> None:
+    for _ in range(5):
+        ctx().progress(total=5)
+        await pays()
+
+
+@task
+async def pays() -> None:
+    ctx().add_cost("1")
+
+
+def test_where_a_budget_is_spent_the_last_value_is_on_record() -> None:
+    with pytest.raises(BudgetSpent), pytest.warns(BudgetWarning):
+        asyncio.run(run(spends(), run_name="it", store=memory_store(disk), budget=Budget(cost="2")))
+    assert bars() == {"default": (3, 5)}
 
 
 @task

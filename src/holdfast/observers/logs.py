@@ -132,7 +132,8 @@ class LogObserver:
                 "context": _pairs(self._context),
                 "custom_context": self._context,
             }
-            self._log.log(level, text, *values, extra=known)
+            shown = [_one_line(value) if isinstance(value, str) else value for value in values]
+            self._log.log(level, text, *shown, extra=known)
 
     def _name(self, event: Event) -> str:
         return self._tasks.get(event.action, event.action)
@@ -190,7 +191,12 @@ class LogObserver:
 
 
 def _pairs(values: Mapping[str, str]) -> str:
-    return " ".join(f"{key}={value}" for key, value in sorted(values.items())) or NOTHING
+    return _one_line(" ".join(f"{key}={value}" for key, value in sorted(values.items()))) or NOTHING
+
+
+def _one_line(text: str) -> str:
+    """Messages and errors come from anywhere: none begins a line that looks like another event, or steers a terminal."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _why(event: AttemptEnded | ActionEnded) -> str:
