@@ -124,8 +124,9 @@ class _Line:
         self.given_up = False
         self.has_ended = False
         self._gap = 0  # missed since something last fitted
-        self._offered = 0
+        self._until_weighed = 0
         self._weight = 0.0  # of an event, about
+        self._few = 0  # so many are never too many
         self._took_at = time.monotonic()
         self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -162,11 +163,10 @@ class _Line:
     def offer(self, event: Event) -> None:
         if event.live and not self.wants_live:
             return
-        waiting = self._queue.qsize()
-        if self._offered % WEIGHED_EACH == 0:
-            self._weight += (weight(event) - self._weight) / min(self._offered / WEIGHED_EACH + 1, 8)
-        self._offered += 1
-        if self.given_up or waiting * self._weight > QUEUE_BYTES or (waiting >= min(STUCK_LENGTH, QUEUE_LENGTH) and self._is_full(waiting)):
+        if not self._until_weighed:
+            self._weigh(event)
+        self._until_weighed -= 1
+        if self.given_up or ((waiting := self._queue.qsize()) >= self._few and self._is_full(waiting)):
             self.missed += 1
             self._gap += 1
             return
@@ -174,8 +174,16 @@ class _Line:
             self._tell_of_gap()
         self._put(event)
 
+    def _weigh(self, event: Event) -> None:
+        self._until_weighed = WEIGHED_EACH
+        found = weight(event)
+        self._weight += (found - self._weight) / 8 if self._weight else found
+        self._few = min(STUCK_LENGTH, QUEUE_LENGTH, int(QUEUE_BYTES / max(self._weight, 1)))
+
     def _is_full(self, waiting: int) -> bool:
-        return waiting >= QUEUE_LENGTH or time.monotonic() - self._took_at > STUCK_SECONDS
+        if waiting >= QUEUE_LENGTH or waiting * self._weight > QUEUE_BYTES:
+            return True
+        return waiting >= STUCK_LENGTH and time.monotonic() - self._took_at > STUCK_SECONDS
 
     def close(self) -> None:
         """Have the thread end after what is queued."""
