@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from holdfast.events import ActionAsked, AttemptEnded, AttemptStarted, Event, Messaged, Replayed, RunOpened, Spent, Ticked
+from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, AttemptStarted, Event, Messaged, Replayed, RunOpened, Spent, Ticked
 from holdfast.observers.drawing import ASCII_MARKS, MARKS, Drawing, Line, marks_for, printable, width_of
 from holdfast.observers.picture import Picture, Sum
 from holdfast.status import Status
@@ -112,6 +112,22 @@ MARKED = {
 def test_how_a_run_ended_is_said_in_a_mark_and_a_word(status: Status) -> None:
     assert drawn(seen(started("ROOT"), ended("ROOT", status)))[0].startswith(f"{MARKED[status]} nightly  ")
     assert status.value in drawn(seen(started("ROOT"), ended("ROOT", status)))[0]
+
+
+def test_what_a_stop_or_a_cancellation_ended_is_said_and_no_time_is_left_when_a_run_is_over() -> None:
+    stopped = seen(
+        started("ROOT"), asked("a", "m:stopped"), started("a"), asked("b", "m:partly"), started("b"), ended("b"), asked("c", "m:partly"),
+        asked("d", "m:given_up"), started("d"), ended("d", Status.CANCELLED),
+        Ticked(action="a", at=NOW - 20, bar="files", n=1, total=8), Ticked(action="a", at=NOW - 10, bar="files", n=2, total=8),
+        ended("a", Status.STOPPED), ActionEnded(action="c", at=NOW, then=Status.STOPPED), ended("ROOT", Status.STOPPED),
+    )  # fmt: skip
+    assert drawn(stopped) == [
+        "■ nightly  1:05  STOPPED",
+        "├─ ■ stopped           1 stopped",
+        "├─ ■ partly    1 done  1 stopped",
+        "└─ ■ given_up                     1 cancelled",
+        "  files  ━━━━━━━━────────────────────────  2/8  25 %    6.0/min",
+    ]
 
 
 @pytest.mark.parametrize(("n", "total", "shown"), [(199, 200, 99), (200, 200, 100), (29, 100, 29), (0, 3, 0), (300, 200, 100)])

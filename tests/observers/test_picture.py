@@ -83,12 +83,12 @@ def test_tasks_stand_below_those_that_asked_for_them_and_below_groups() -> None:
     [
         ([ended("a", Status.FAILED)], "1 failed"),
         ([ended("a", Status.TIMED_OUT)], "1 failed"),
-        ([ended("a", Status.CANCELLED)], ""),
-        ([ended("a", Status.STOPPED)], ""),
+        ([ended("a", Status.CANCELLED)], "1 cancelled"),
+        ([ended("a", Status.STOPPED)], "1 stopped"),
         ([ended("a", Status.RETRYING)], "1 waiting, 1 retry"),
         ([ended("a", Status.RETRYING), began("a", 1)], "1 running, 1 retry"),
         ([ended("a", Status.RETRYING), began("a", 1), ended("a", number=1)], "1 done, 1 retry"),
-        ([ended("a", Status.RETRYING), ActionEnded(action="a", at=0.0, then=Status.CANCELLED)], "1 retry"),
+        ([ended("a", Status.RETRYING), ActionEnded(action="a", at=0.0, then=Status.CANCELLED)], "1 cancelled, 1 retry"),
         ([ended("a", Status.FAILED), asked("a"), began("a", 1), ended("a", number=1)], "1 done, 1 failed"),
     ],
 )

@@ -111,7 +111,8 @@ class Drawing:
         bars = picture.shown_bars()[: min(BARS_SHOWN, free)]
         messages = list(picture.messages)[: free - len(bars)]
         rows = min(ROWS_AT_MOST, max(free - 1 - len(bars) - len(messages), ROWS_AT_LEAST if free >= ROWS_AT_LEAST else 0))
-        found = [*head, *(self._tree(picture.rows, width, rows) if rows else ()), *self._bars(bars, width)]
+        found = [*head, *(self._tree(picture.rows, width, rows) if rows else ())]
+        found += self._bars(bars, width, is_over=picture.status is not None)
         found += [self._message(*message, width) for message in messages]
         return found[:height]
 
@@ -179,17 +180,21 @@ class Drawing:
             return marks.running, "cyan"
         if row.waiting:
             return marks.waiting, "dim"
-        return (marks.done, "green") if row.done or not row.reused else (marks.reused, "green")
+        if row.stopped:
+            return marks.stopped, "yellow"
+        if row.done:
+            return marks.done, "green"
+        return (marks.reused, "green") if row.reused else (marks.stopped, "dim") if row.cancelled else (marks.waiting, "dim")
 
     # its bars
 
-    def _bars(self, bars: Sequence[tuple[str, Sum]], width: int) -> Iterator[Line]:
+    def _bars(self, bars: Sequence[tuple[str, Sum]], width: int, *, is_over: bool) -> Iterator[Line]:
         if not bars:
             return
         names = [self._cut([(self._safe(name), "")], max(width // 4, 8)) for name, _ in bars]
         amounts = _right(amount(bar) for _, bar in bars)
         shares = _right("" if bar.share is None else f"{bar.percent} %" for _, bar in bars)
-        lefts, speeds = _right(left(bar) for _, bar in bars), _right(speed(bar) for _, bar in bars)
+        lefts, speeds = _right("" if is_over else left(bar) for _, bar in bars), _right(speed(bar) for _, bar in bars)
         wide = max(map(_length, names))
         columns = [amounts, shares, lefts, speeds]
         while len(columns) > 1 and wide + len(_GAP) + _wide(columns) > width:  # what matters least stands last

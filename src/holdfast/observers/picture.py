@@ -79,9 +79,12 @@ class Sum:
 class Row:
     """A group, or all actions of one task below one place."""
 
-    __slots__ = ("above", "below", "depth", "done", "failed", "is_group", "name", "retries", "reused", "running", "waiting")
+    __slots__ = (
+        "above", "below", "cancelled", "depth", "done", "failed", "is_group", "name", "retries", "reused", "running", "stopped", "waiting",
+    )  # fmt: skip
 
     above: Row | None
+    cancelled: int
     done: int
     failed: int
     is_group: bool
@@ -89,6 +92,7 @@ class Row:
     retries: int
     reused: int
     running: int
+    stopped: int
     waiting: int
 
     def __init__(self, name: str, *, is_group: bool, above: Row | None) -> None:
@@ -103,6 +107,8 @@ class Row:
         self.reused = 0
         self.retries = 0
         self.failed = 0
+        self.stopped = 0
+        self.cancelled = 0
 
     def child(self, name: str, *, is_group: bool) -> Row:
         found = self.below.get((is_group, name))
@@ -132,7 +138,8 @@ class Row:
         """Its numbers, each with its word, what matters most first."""
         return (
             (self.done, "done"), (self.failed, "failed"), (self.running, "running"), (self.waiting, "waiting"),
-            (self.reused, "from record"), (self.retries, "retry" if self.retries == 1 else "retries"),
+            (self.stopped, "stopped"), (self.cancelled, "cancelled"), (self.reused, "from record"),
+            (self.retries, "retry" if self.retries == 1 else "retries"),
         )  # fmt: skip
 
     def said(self) -> str:
@@ -321,7 +328,7 @@ class Picture:
             self._of_action.pop(action, None)
             self._former.pop(action, None)
         if action == self.root:
-            self.status, self.ended_at = then, clock().now()
+            self.status, self.ended_at = then, event.at
         elif then in _ENDS and not is_ours:
             if then is Status.COMPLETED:
                 self.done += 1
@@ -330,6 +337,8 @@ class Picture:
         if row is not None and action != self.root:
             row.done += then is Status.COMPLETED
             row.failed += then in _ENDS and then is not Status.COMPLETED
+            row.stopped += then is Status.STOPPED
+            row.cancelled += then is Status.CANCELLED
 
     def _replayed(self, event: Any) -> None:
         if event.task.startswith(BUILTIN):
