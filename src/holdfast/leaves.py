@@ -2,7 +2,7 @@
 
 A whole `Record` takes a kilobyte. Of a leaf (an action that asked for nothing) nobody but a reader wants to know more, once it COMPLETED,
 than what a replay needs, and most of that is the same for all rows of one `map`. So leaves of one kind share a `Kind`, and each keeps its
-value. A record is made of them again when it is looked at; one that changes is made whole, and stays so.
+value, as JSON. A record is made of them again when it is looked at; one that changes is made whole, and stays so.
 
 History (times, earlier attempts, bars, how often it was replayed) goes: a reader folds the journal itself, and keeps all.
 """
@@ -10,6 +10,7 @@ History (times, earlier attempts, bars, how often it was replayed) goes: a reade
 from __future__ import annotations
 
 from collections.abc import Iterator
+from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from holdfast.codec import from_json, to_json
@@ -23,7 +24,7 @@ MANY: Final = 1_000
 """Leaves are packed once their parent has asked for more than so many actions."""
 
 SHARED: Final = frozenset({"attempt", "base", "base_epoch", "parent", "present_try", "round", "skips", "task", "version"})
-OWN: Final = frozenset({"bare", "bill", "blob", "first", "inputs", "name", "occurrence", "value"})
+OWN: Final = frozenset({"bare", "bill", "blob", "first", "inputs", "name", "nth", "occurrence", "value"})
 GONE: Final = frozenset({"asked_at", "bars", "barren", "earlier", "failed_in", "failures", "fruitful", "replayed"})
 SETTLED: Final = frozenset({"children", "error", "final", "loops", "next_at", "notes", "saved", "set_aside", "spent", "status"})
 """What becomes of each field of a record: shared by its kind, its own, gone; or, of all that are packed, empty or COMPLETED."""
@@ -44,45 +45,22 @@ class Kind(NamedTuple):
     base: Generation3 | None
 
 
-class _More(NamedTuple):
-    """What few leaves have."""
-
-    first: str
-    occurrence: int
-    inputs: str
-    bare: str
-    blob: str
-
-
-class _Leaf:
-    """What is kept of most of them."""
-
-    __slots__ = ("kind", "name", "value")
+class _Leaf(NamedTuple):
+    """What is a leaf's own. Of most, all but `nth` and `value` are empty."""
 
     kind: Kind
-    name: str
+    nth: int
     value: Any
-
-    def __init__(self, name: str, kind: Kind, value: Any) -> None:
-        self.name = name
-        self.kind = kind
-        self.value = value
-
-    def more(self) -> _More | None:
-        return None
+    first: str = ""
+    occurrence: int = 0
+    inputs: str = ""
+    bare: str = ""
+    blob: str = ""
 
 
-class _RareLeaf(_Leaf):
-    """What is kept of those that have more."""
-
-    __slots__ = ("_more",)
-
-    def __init__(self, name: str, kind: Kind, value: Any, more: _More) -> None:
-        super().__init__(name, kind, value)
-        self._more = more
-
-    def more(self) -> _More | None:
-        return self._more
+#: A leaf is kept as bytes: which of its parent's calls it is, the number of its kind, and its value, or where it has more, a list, as JSON.
+_HEAD: Final = Struct("<II")
+_HAS_MORE: Final = 1 << 31
 
 
 class Leaves(Packing):
@@ -90,8 +68,9 @@ class Leaves(Packing):
 
     def __init__(self) -> None:
         self.whole: dict[str, Record] = {}
-        self._leaves: dict[str, _Leaf] = {}
-        self._kinds: dict[Kind, Kind] = {}
+        self._leaves: dict[str, bytes] = {}
+        self._kinds: list[Kind] = []
+        self._numbers: dict[Kind, int] = {}
         self.bills: dict[str, Bill] = {}
 
     @property
@@ -117,13 +96,16 @@ class Leaves(Packing):
             record.base_epoch,
             record.base,
         )
-        kind = self._kinds.setdefault(kind, kind)
-        value = to_json(record.value) if isinstance(record.value, (dict, list)) else record.value
+        number = self._numbers.setdefault(kind, len(self._kinds))
+        if number == len(self._kinds):
+            self._kinds.append(kind)
         if record.occurrence or record.inputs or record.blob or record.bare != record.name:
-            more = _More(record.first, record.occurrence, record.inputs, record.bare, record.blob)
-            self._leaves[record.name] = _RareLeaf(record.name, kind, value, more)
+            first, bare = (text if text != record.name else "" for text in (record.first, record.bare))
+            more = [record.value, first, record.occurrence, record.inputs, bare, record.blob]
+            leaf = _HEAD.pack(record.nth, number | _HAS_MORE) + to_json(more)
         else:
-            self._leaves[record.name] = _Leaf(record.name, kind, value)
+            leaf = _HEAD.pack(record.nth, number) + to_json(record.value)
+        self._leaves[record.name] = leaf
         if record.bill is not None:
             self.bills[record.name] = record.bill
         del self.whole[record.name]
@@ -132,33 +114,52 @@ class Leaves(Packing):
         """The record of an action, whole from now on."""
         record = self.whole.get(name)
         if record is None and (leaf := self._leaves.pop(name, None)) is not None:
-            record = self.whole[name] = _record(leaf, self.bills.pop(name, None))
+            record = self.whole[name] = _record(name, self._read(leaf), self.bills.pop(name, None))
         return record
+
+    def _read(self, leaf: bytes) -> _Leaf:
+        nth, number = _HEAD.unpack_from(leaf)
+        value = from_json(leaf[_HEAD.size :])
+        if number & _HAS_MORE:
+            return _Leaf(self._kinds[number ^ _HAS_MORE], nth, *value)
+        return _Leaf(self._kinds[number], nth, value)
 
     def made(self, name: str) -> Made | None:
         leaf = self._leaves.get(name)
         if leaf is None:
             return None
-        more = leaf.more()
-        return Made(name, name, 0, leaf.kind.round) if more is None else Made(name, more.first, more.occurrence, leaf.kind.round)
+        _, number = _HEAD.unpack_from(leaf)
+        if not number & _HAS_MORE:
+            return Made(name, name, 0, self._kinds[number].round)
+        known = self._read(leaf)
+        return Made(name, known.first or name, known.occurrence, known.kind.round)
 
     def those_with_context(self) -> Iterator[Record]:
         """COMPLETED actions of which other places differ only in counted context."""
         yield from (record for record in self.whole.values() if record.status is Status.COMPLETED and record.bare != record.name)
-        yield from (_record(leaf, None) for leaf in self._leaves.values() if (more := leaf.more()) is not None and more.bare != leaf.name)
+        for name, leaf in self._leaves.items():
+            if _HEAD.unpack_from(leaf)[1] & _HAS_MORE and (known := self._read(leaf)).bare:
+                yield _record(name, known, None)
 
     def text_of(self, name: str) -> str:
-        known = self._leaves.get(name) or self.whole.get(name)
-        return known.name if known is not None else name
+        leaf = self._leaves.get(name)
+        if leaf is None:
+            whole = self.whole.get(name)
+            return whole.name if whole is not None else name
+        nth, number = _HEAD.unpack_from(leaf)
+        children = self.whole[self._kinds[number & ~_HAS_MORE].parent].children
+        assert children is not None
+        kept: str = children[nth]
+        return kept
 
     def __getitem__(self, name: str) -> Record:
         record = self.whole.get(name)
-        return record if record is not None else _record(self._leaves[name], self.bills.get(name))
+        return record if record is not None else _record(name, self._read(self._leaves[name]), self.bills.get(name))
 
     def get(self, name: str, default: Any = None) -> Any:
         record = self.whole.get(name)
         if record is None and (leaf := self._leaves.get(name)) is not None:
-            return _record(leaf, self.bills.get(name))
+            return _record(name, self._read(leaf), self.bills.get(name))
         return record if record is not None else default
 
     def __contains__(self, name: object) -> bool:
@@ -180,19 +181,19 @@ def _is_leaf(record: Record) -> bool:
     return record.children is None and record.notes is None and record.saved is None and not record.set_aside and not record.loops
 
 
-def _record(leaf: _Leaf, bill: Bill | None) -> Record:
-    kind, more = leaf.kind, leaf.more()
+def _record(name: str, leaf: _Leaf, bill: Bill | None) -> Record:
+    kind = leaf.kind
     asked = ActionAsked(
-        action=leaf.name,
+        action=name,
         at=0.0,
         parent=kind.parent,
         task=kind.task,
         version=kind.version,
-        first=more.first if more is not None else "",
-        occurrence=more.occurrence if more is not None else 0,
+        first=leaf.first,
+        occurrence=leaf.occurrence,
         round=kind.round,
-        inputs=more.inputs if more is not None else "",
-        bare=more.bare if more is not None else "",
+        inputs=leaf.inputs,
+        bare=leaf.bare,
         skips=kind.skips,
     )
     record = Record(asked)
@@ -200,7 +201,6 @@ def _record(leaf: _Leaf, bill: Bill | None) -> Record:
     attempt.status = record.status = Status.COMPLETED
     attempt.ended_at = 0.0
     record.present_try, record.base_epoch, record.base = kind.present_try, kind.base_epoch, kind.base
-    record.value = from_json(leaf.value) if isinstance(leaf.value, bytes) else leaf.value
-    record.blob = more.blob if more is not None else ""
+    record.nth, record.value, record.blob = leaf.nth, leaf.value, leaf.blob
     record.bill = bill
     return record

@@ -160,9 +160,8 @@ class Record:
 
     __slots__ = (
         "asked_at", "attempt", "bare", "bars", "barren", "base", "base_epoch", "bill", "blob", "children", "earlier", "error", "failed_in",
-        "failures",
-        "final", "first", "fruitful", "inputs", "loops", "name", "next_at", "notes", "occurrence", "parent", "present_try", "replayed",
-        "round", "saved", "set_aside", "skips", "spent", "status", "task", "value", "version",
+        "failures", "final", "first", "fruitful", "inputs", "loops", "name", "next_at", "notes", "nth", "occurrence", "parent",
+        "present_try", "replayed", "round", "saved", "set_aside", "skips", "spent", "status", "task", "value", "version",
     )  # fmt: skip
 
     asked_at: float
@@ -176,6 +175,7 @@ class Record:
     fruitful: bool
     inputs: str
     name: str
+    nth: int
     occurrence: int
     parent: str
     present_try: int
@@ -190,6 +190,7 @@ class Record:
     def __init__(self, asked: ActionAsked) -> None:
         self.name = asked.action
         self.parent = asked.parent
+        self.nth = 0  # of its parent's calls, in the order in which they were asked for
         self.first = asked.first or asked.action
         self.occurrence = asked.occurrence
         self.round = asked.round
@@ -391,12 +392,13 @@ class Fold:
             if not record.has_live_attempt and record.status not in _UNDOING:
                 record.ask(event)
             return
-        self._whole[event.action] = Record(event)
+        record = self._whole[event.action] = Record(event)
         if not event.parent:
             self.root = event.action
         elif (parent := self._known(event.parent)) is not None:
             if parent.children is None:
                 parent.children = []
+            record.nth = len(parent.children)
             parent.children.append(event.action)
 
     def _started(self, event: AttemptStarted) -> None:

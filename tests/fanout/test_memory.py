@@ -208,7 +208,42 @@ def test_rows_with_undos_are_rolled_back_however_many_there_are() -> None:
         go(to_be_undone(count))
 
 
+def test_the_name_of_a_packed_row_is_kept_once() -> None:
+    packing = Leaves()
+    fold = Fold.of(many([[*asked(f"row {n}", "root"), ended(f"row {n}", n)] for n in range(3)]), packing)
+    children = fold.actions["root"].children
+    assert children is not None
+    for name in children:
+        assert fold.text_of(f"{name[:-1]}{name[-1:]}") is name
+    assert fold.text_of("nobody") == "nobody"
+
+
 # how much that is
+
+
+@pytest.mark.parametrize(
+    ("bare", "inputs", "occurrence"),
+    [("", "", 0), ("b" * 12, "", 0), ("", "a" * 28, 0), ("", "", 7)],
+    ids=["plain", "in a context", "with a key", "equal to another"],
+)
+def test_a_packed_row_is_as_small_where_there_is_more_to_remember(bare: str, inputs: str, occurrence: int) -> None:
+    count = 9_900
+    fold = Fold.of(many([]), Leaves())
+    tracemalloc.start()
+    try:
+        for n in range(count):
+            more: dict[str, Any] = {
+                "bare": f"{bare}{n:04}" if bare else "",
+                "inputs": f"{inputs}{n:04}" if inputs else "",
+                "occurrence": occurrence,
+            }
+            for event in (*asked(f"{n:016}", "root", **more), ended(f"{n:016}", n)):
+                fold.fold(event)
+        per_row = tracemalloc.get_traced_memory()[0] / count
+    finally:
+        tracemalloc.stop()
+    assert per_row <= 200, f"{per_row:.0f} bytes a row, and what counts it in its attempt comes on top"
+
 
 measured: list[tuple[int, int]] = []
 
