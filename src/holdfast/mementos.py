@@ -227,7 +227,7 @@ RECORD: Final[Mapping[str, Check]] = {
     "children": _or_none(_each(_WORD, list)),
     "earlier": _each(_is(Attempt)), "error": _anything, "failed_in": _or_none(_COUNT), "failures": _COUNT, "final": _FLAG, "first": _WORD,
     "fruitful": _FLAG, "inputs": _WORD, "loops": _WORDS, "name": _WORD, "next_at": _or_none(_number), "notes": _or_none(_is(Notes)),
-    "occurrence": _COUNT, "parent": _WORD, "present_try": _COUNT, "replayed": _COUNT, "round": _COUNT,
+    "nth": _COUNT, "occurrence": _COUNT, "parent": _WORD, "present_try": _COUNT, "replayed": _COUNT, "round": _COUNT,
     "saved": _or_none(_event(CheckpointSaved)), "set_aside": _each(_row(_GENERATION, _GENERATION)), "skips": _FLAG, "spent": _COUNT,
     "status": _STATUS, "task": _WORD, "value": _anything, "version": _or_none(_WORD),
 }  # fmt: skip
