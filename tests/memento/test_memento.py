@@ -351,7 +351,7 @@ Fold: actions largest last_at orphaned received root rows saved sources undos wa
 Notes: awaiting=0 figures=() is_undone=False messages=() remains=() rows={} schemas=() summary= topic= undone_below=False undos=[] \
 until=None
 Record: asked_at=0.0 attempt=None bare= barren=0 bars=None base=None base_epoch=0 bill=None blob= children=None earlier=() error=None \
-failed_in=None failures=0 final=False first= fruitful=False inputs= loops=() name= next_at=None notes=None occurrence=0 parent= \
+failed_in=None failures=0 final=False first= fruitful=False inputs= loops=() name= next_at=None notes=None nth=0 occurrence=0 parent= \
 present_try=0 replayed=0 round=0 saved=None set_aside=() skips=False spent=0 status=PENDING task= value=None version=None
 Sighting: prints= total=None
 Undo: action= attempts=(0,) blob= context={} function= is_due=True name= result=(None, '') task= value=None
