@@ -210,12 +210,21 @@ class Refusing:
 
     def __init__(self) -> None:
         self._inner = MemoryDisk()
+        self._waiting: list[asyncio.Event] = []
         self.is_on = False
         self.refused = 0
+
+    def next_refusal(self) -> asyncio.Event:
+        """Set when the disk, which works on this loop, next refuses something. What is done in threads before that takes its time."""
+        refused = asyncio.Event()
+        self._waiting.append(refused)
+        return refused
 
     def write_new(self, path: str, data: bytes) -> FileOnDisk:
         if self.is_on and "/blobs/" in path:
             self.refused += 1
+            while self._waiting:
+                self._waiting.pop().set()
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         return self._inner.write_new(path, data)
 
@@ -241,8 +250,10 @@ def test_a_failure_is_told_once_and_what_comes_after_is_saved() -> None:
         with pytest.raises(StoreFull):
             await checkpoint.flush()
         await checkpoint.flush()
+        refused = disk.next_refusal()
         await checkpoint.save(LARGE, wait=False)
-        await turns(1000)
+        await refused.wait()
+        await turns()  # until the writer has it
         with pytest.raises(StoreFull):
             await checkpoint.save(b"is told of it", wait=False)
         disk.is_on = False

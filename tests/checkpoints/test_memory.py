@@ -64,7 +64,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 @needs_proc
 @pytest.mark.slow
 def test_a_file_is_never_whole_in_memory(tmp_path: Path) -> None:
-    assert grows_by(tmp_path, tmp_path / "source", 600 * MIB) < 200
+    assert grows_by(tmp_path, tmp_path / "source", 320 * MIB) < 200
 
 
 @needs_proc

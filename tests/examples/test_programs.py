@@ -181,9 +181,16 @@ def test_an_order_that_was_shipped_is_taken_back_by_another_process(tmp_path: Pa
 FIGURES = ("scans/accuracy.png", "report/confusion.png", "report/mistakes.png")
 
 
-def test_a_scan_goes_on_after_a_kill_and_reports_the_same_with_its_figures(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Where a scan was run that nobody killed, and what it printed."""
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
+    folder = tmp_path_factory.mktemp("scanned")
+    return folder, run("scan_report", "--store", "s", "--width", 3, cwd=folder)
+
+
+def test_a_scan_goes_on_after_a_kill_and_reports_the_same_with_its_figures(tmp_path: Path, scanned: tuple[Path, list[str]]) -> None:
     arguments = ("--store", "s", "--width", 3)
     program = subprocess.Popen(command("scan_report", *arguments), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert program.stderr is not None
@@ -205,16 +212,14 @@ def test_a_scan_goes_on_after_a_kill_and_reports_the_same_with_its_figures(tmp_p
         assert shown == Store(tmp_path / "s").figure_sync("scan", path)
         assert shown.startswith(b"\x89PNG\r\n\x1a\n")
     assert "  given: store='s', width=3, seed=7" in resumed
-    straight = run("scan_report", "--store", "other", "--width", 3, cwd=tmp_path)
-    assert straight[:3] == resumed[:3]
+    assert scanned[1][:3] == resumed[:3]
 
 
-def test_a_second_scan_looks_closer_at_the_best_point_of_the_first(tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
-    pytest.importorskip("matplotlib")
-    for name in ("monday", "tuesday", "monday"):  # the last one from record: what came in between is nothing to it
-        run("scan_report", "--store", "s", "--width", 3, "--run-name", name, cwd=tmp_path)
-    first, second = (payload(tmp_path / "s", name) for name in ("monday", "tuesday"))
+def test_a_second_scan_looks_closer_at_the_best_point_of_the_first(scanned: tuple[Path, list[str]]) -> None:
+    folder, before = scanned
+    run("scan_report", "--store", "s", "--width", 3, "--run-name", "tuesday", cwd=folder)
+    assert run("scan_report", "--store", "s", "--width", 3, cwd=folder) == before, "from record: what came in between is nothing to it"
+    first, second = (payload(folder / "s", name) for name in ("scan", "tuesday"))
     assert (first["step"], second["step"]) == (1.0, 0.5)
     assert all(abs(second["best"][axis] - first["best"][axis]) <= 0.5 for axis in ("cost", "gamma"))
 

@@ -533,13 +533,13 @@ def test_a_reader_that_is_overtaken_by_a_take_over_reads_no_two_ends_of_one_segm
 
 def test_a_reader_beside_owners_that_come_and_go_reads_a_beginning_of_the_truth() -> None:
     """Owners in one thread, each fencing the one before; a reader in another: what it reads is never torn, and never taken back."""
-    disk, over = MemoryDisk(), threading.Event()
+    owners, disk, over = 12, MemoryDisk(), threading.Event()
     readings: list[list[str]] = []
     failures: list[BaseException] = []
 
     async def write() -> None:
         journals: list[Journal] = []
-        for owner in range(25):
+        for owner in range(owners):
             journal, _ = await own(LocalFolder(disk, "/run", "memory:", run=in_thread))
             journals.append(journal)
             for n in range(4):
@@ -566,7 +566,7 @@ def test_a_reader_beside_owners_that_come_and_go_reads_a_beginning_of_the_truth(
         thread.join()
     assert failures == []
     truth = asyncio.run(read(folder_on(disk)))
-    assert len(truth) == 25 * 4 * 3
+    assert len(truth) == owners * 4 * 3
     for reading in readings:
         assert reading == truth[: len(reading)]
 
