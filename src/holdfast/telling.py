@@ -33,6 +33,8 @@ STUCK_LENGTH: Final = 10_000
 STUCK_SECONDS: Final = 5.0
 """And no more than `STUCK_LENGTH` where it has been at one of them for so long."""
 CLOSE_SECONDS: Final = 5.0
+HURRY_SECONDS: Final = 0.1
+"""So often it is looked whether somebody wants to be gone."""
 REST_SECONDS: Final = 0.01
 """An observer that is up to date looks again so much later: to wake a thread for each event costs several times what telling it does."""
 
@@ -227,6 +229,11 @@ class _Line:
 
     # in any thread
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether its thread has not ended."""
+        return self._thread is not None and self._thread.is_alive()
+
     def wait(self, seconds: float) -> None:
         """Wait for its end, for at most `seconds`. Blocks."""
         if self._thread is not None and self._thread.ident is not None:
@@ -344,6 +351,7 @@ class Telling:
     """All observers of a run."""
 
     def __init__(self, observers: Iterable[Observer]) -> None:
+        self._hurried = threading.Event()
         self._lines = [_Line(observer) for observer in observers]
 
     def __bool__(self) -> bool:
@@ -369,6 +377,10 @@ class Telling:
         for line in self._lines:
             line.offer(event)
 
+    def hurry(self) -> None:
+        """Wait no longer for observers at the end: somebody wants to be gone."""
+        self._hurried.set()
+
     def let_go(self) -> None:
         """Have them end by themselves, where nobody can wait for them."""
         for line in self._lines:
@@ -382,7 +394,7 @@ class Telling:
         threads = Threads("holdfast-observers-end")
         pool = cast("Executor", threads)  # as far as a loop asks for one
         try:
-            await asyncio.get_running_loop().run_in_executor(pool, lambda: _wait_for_all(self._lines, CLOSE_SECONDS))
+            await asyncio.get_running_loop().run_in_executor(pool, lambda: _wait_for_all(self._lines, CLOSE_SECONDS, self._hurried))
         finally:
             threads.close()
         for line in self._lines:
@@ -423,8 +435,9 @@ class Events:
             self._waiting.put_nowait(Missed(action="", at=clock().now(), count=count))
 
 
-def _wait_for_all(lines: Iterable[_Line], seconds: float) -> None:
-    """Wait for all of them until the same instant."""
+def _wait_for_all(lines: Iterable[_Line], seconds: float, hurried: threading.Event) -> None:
+    """Wait for all of them until the same instant, or until somebody wants to be gone."""
     deadline = time.monotonic() + seconds
     for line in lines:
-        line.wait(max(deadline - time.monotonic(), 0))
+        while not hurried.is_set() and line.is_at_work and (rest := deadline - time.monotonic()) > 0:
+            line.wait(min(rest, HURRY_SECONDS))

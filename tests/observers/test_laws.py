@@ -18,7 +18,7 @@ from holdfast.events import AttemptEnded, Event, Missed, Replayed, RunOpened
 from holdfast.launch import run
 from holdfast.runs.owned import Run
 from holdfast.status import Status
-from holdfast.telling import Told
+from holdfast.telling import Observer, Told
 from holdfast.testing import MemoryDisk, memory_store, run_shuffled
 from holdfast.testing.conformance_observers import EXPECTED, Recorder, by_action, observed, patience, root, square
 
@@ -101,6 +101,29 @@ def test_an_end_that_never_comes_is_waited_for_no_longer_than_all_may_take(is_as
         assert observed([clinging, Clinging(), Recorder()]) == EXPECTED
     assert time.monotonic() - began < 5
     assert isinstance(clinging.events[-1], AttemptEnded)
+
+
+def test_whoever_is_cancelled_while_observers_end_waits_no_longer_for_them_and_hears_of_it(free: threading.Event) -> None:
+    has_ended = threading.Event()
+
+    class SeesTheEnd(Recorder):
+        def aclose(self) -> None:  # type: ignore[override]
+            has_ended.set()
+
+    async def main() -> float:
+        async with memory_store(MemoryDisk()) as store:
+            watched: list[Observer] = [SeesTheEnd(), Misbehaving(free.wait, is_async=False)]
+            running = asyncio.create_task(run(root(), run_name="observed", store=store, observers=watched))
+            assert await asyncio.to_thread(has_ended.wait, 30)
+            began = time.monotonic()
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            assert await run(root(), run_name="observed", store=store, resume="must") == EXPECTED
+            return time.monotonic() - began
+
+    with patience(60):
+        assert asyncio.run(main()) < 20
 
 
 def test_an_end_may_be_sync_or_async_and_comes_after_all_events_in_the_same_thread() -> None:

@@ -263,7 +263,8 @@ class Run:
         return main.result()
 
     async def close(self) -> None:
-        """Write what is queued, and let go of everything. Cancellation does not cut it short."""
+        """Write what is queued, and let go of everything. Cancellation only cuts the wait for observers short, and follows."""
+        cancelled: asyncio.CancelledError | None = None
         if self._watch is not None:
             self._watch.cancel()
         for timer in (self._patience, self._halfway):
@@ -273,9 +274,12 @@ class Run:
         while not closing.done():
             try:
                 await asyncio.shield(closing)
-            except asyncio.CancelledError:
-                continue
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._telling.hurry()
         closing.result()
+        if cancelled is not None:
+            raise cancelled
 
     def let_go(self) -> None:
         """End an ownership under which nothing was begun, where nothing can be awaited any more."""
