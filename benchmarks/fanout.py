@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import os
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -132,4 +136,60 @@ def _bare_memory(count: int) -> int:
         tracemalloc.stop()
 
 
-ROWS = (Row("rows", measure_rows),)
+# a million
+
+
+@hf.task(name="a million rows")
+async def million(count: int) -> int:
+    """Stream them, and print by how much the process grew meanwhile, at the end and at the most, by all that the system says it holds."""
+    began, grown, done, at = _resident(), 0, 0, perf_counter()
+    async for _ in hf.records(step, items(count), concurrency=WIDTH):
+        done += 1
+        if done % 50_000 == 0:
+            grown = max(grown, (_resident() - began) // done)
+    seconds = perf_counter() - at
+    print(_resident() - began, grown, _resident() - int(os.environ["HOLDFAST_BEFORE"]), count / seconds, flush=True)
+    if not os.environ.get("HOLDFAST_AGAIN"):
+        raise NotYet
+    return done
+
+
+def _resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def measure_million(scale: Scale) -> Sequence[Line]:
+    """Each in a process of its own: fresh, and again from record. Only with `--long`: it takes minutes."""
+    if not scale.long:
+        return []
+    count = scale.of(1_000_000)
+    with store_folder() as store:
+        fresh, most, _, rate = _in_a_process(store, count, again=False)
+        _, _, resumed, rate_again = _in_a_process(store, count, again=True)
+    return [
+        Line(
+            what=f"{count:,} rows through `records`: growth of the process a row, what it returned (an int) included",
+            promise=f"≤ {PER_ROW} bytes",
+            found=f"{fresh / count:.0f} bytes, {most:.0f} at the most on the way",
+            ours=f"{rate:,.0f} rows a second; from record {resumed / count:.0f} bytes and {rate_again:,.0f} a second",
+            limit="",
+            holds=max(most, resumed / count) <= PER_ROW,
+        )
+    ]
+
+
+def _in_a_process(store: Path, count: int, *, again: bool) -> list[float]:
+    environment = {**os.environ, "HOLDFAST_AGAIN": "yes" if again else ""}
+    program = [sys.executable, "-m", "benchmarks.fanout", str(store), str(count)]
+    told = subprocess.run(program, env=environment, check=True, capture_output=True, text=True).stdout
+    return [float(word) for word in told.split()]
+
+
+ROWS = (Row("rows", measure_rows), Row("million-rows", measure_million))
+
+
+if __name__ == "__main__":
+    os.environ["HOLDFAST_BEFORE"] = str(_resident())
+    with contextlib.suppress(NotYet):
+        hf.run_sync(million(int(sys.argv[2])), run_name="r", store=sys.argv[1], durability="flush")
