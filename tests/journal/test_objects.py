@@ -515,6 +515,8 @@ def lives(found: list[Event]) -> list[Event]:
     for event in found:
         if event.action == "root" and isinstance(event, (ActionAsked, AttemptStarted)) and under_way.keys() - {"root"}:
             continue  # an attempt ends after its children, and nothing is asked anew before
+        if isinstance(event, Progressed) and event.action not in under_way:
+            continue  # the last values of an attempt's bars stand before its outcome
         out.append(event)
         if isinstance(event, AttemptStarted):
             under_way[event.action] = event
