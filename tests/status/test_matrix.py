@@ -77,12 +77,15 @@ def fold(steps: Steps) -> Fold:
 
 
 def reachable(status: Status) -> frozenset[Status]:
-    """In one event: a move. Some events make two: a start counts asking again in, an end of what waits that it goes on, a failure for good
-    the begin of its rollback. A version of its own is asked for anew whatever the old one waits for.
+    """In one event: a move. Some events make two: a start counts asking again in, and so does a stop before there was one; an end of what
+    waits, that it goes on; a failure for good, the begin of its rollback. A version of its own is asked for anew whatever the old one waits
+    for.
     """
     found = set(following(status)) | {status}
     if status in (Status.STOPPED, Status.CRASHED, Status.PENDING):
         found |= {Status.RUNNING}  # an engine that starts at once has no STARTING on record
+    if status is Status.CRASHED:
+        found |= moves(Status.PENDING, Move.STOP)
     if status in (Status.RUNNING, Status.AWAITING_INPUT):
         found |= moves(Status.FAILED, Move.ROLL_BACK)
     if status is Status.AWAITING_INPUT:
