@@ -512,14 +512,16 @@ def lives(found: list[Event]) -> list[Event]:
     out: list[Event] = [ActionAsked(action="root", at=0.0, task="t")]  # nothing is asked for before what asks for it
     under_way: dict[str, AttemptStarted] = {}
     newest: dict[str, int] = {}
+    is_next: dict[str, bool] = {}
     saves = 0
     for event in found:
         if event.action == "root" and isinstance(event, (ActionAsked, AttemptStarted)) and under_way.keys() - {"root"}:
             continue  # an attempt ends after its children, and nothing is asked anew before
         if isinstance(event, AttemptStarted):
-            newest[event.action] = max(newest.get(event.action, 0), event.number)
-        if isinstance(event, Progressed) and (event.action not in under_way or under_way[event.action].number < newest[event.action]):
-            continue  # bars are those of the newest attempt, and its last values stand before its outcome
+            is_next[event.action] = event.number > newest.get(event.action, -1)
+            newest[event.action] = max(newest.get(event.action, -1), event.number)
+        if isinstance(event, Progressed) and not (event.action in under_way and is_next[event.action]):
+            continue  # numbers grow, bars are those of the attempt under way, and its last values stand before its outcome
         out.append(event)
         if isinstance(event, AttemptStarted):
             under_way[event.action] = event
