@@ -67,9 +67,11 @@ class Link(Protocol):
 
     is_over: bool
     """Set by the far side: the body has ended, whatever became of the attempt."""
-    loop: asyncio.AbstractEventLoop
     budgets: tuple[Budget, ...]
     """Those under which the attempt was made."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
 
     @property
     def task_name(self) -> str: ...

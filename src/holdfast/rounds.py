@@ -62,14 +62,24 @@ def resumed(made: Callable[[], Iterable[Made]], ordinal: int, undelivered: Itera
 
 
 class Rounds:
-    """The counters of one attempt. `ordinal` is how many saves its state has behind it."""
+    """The counters of one attempt.
 
-    __slots__ = ("_counts", "_doubts", "_loaded", "_told", "ordinal")
+    Attributes:
+        ordinal: How many saves its state has behind it.
+        sound: The last save of this attempt that rests on no doubtful answer, once there was one.
+        unsound: The first generation that would.
+    """
+
+    __slots__ = ("_counts", "_doubts", "_loaded", "_told", "ordinal", "sound", "unsound")
 
     ordinal: int
+    sound: tuple[int, int, int] | None
+    unsound: tuple[int, int, int] | None
 
     def __init__(self) -> None:
         self.ordinal = 0
+        self.sound = None
+        self.unsound = None
         self._counts: dict[str, int] = {}
         self._loaded: Resumed | None = None
         self._doubts: dict[str, int] = {}

@@ -196,7 +196,7 @@ def stopped_error(runtime: Runtime) -> RunStopped | RunCancelled:
 
 async def _set_aside(scope: Scope, first: str) -> None:
     """Make durable that what this attempt saved since its doubtful answer is not to be loaded, and that `first` is a loop's."""
-    since: Generation3 = scope.doubted[0] if scope.doubted is not None else (scope.epoch, scope.number, 0)
+    since: Generation3 = scope.rounds.unsound or (scope.epoch, scope.number, 0)
     until = (scope.epoch, scope.number, 10**6)
     await scope.runtime.commit(
         CheckpointsSetAside(action=scope.identify().name, at=clock().now(), since=since, until=until, first=first)

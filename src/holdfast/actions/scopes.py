@@ -95,8 +95,8 @@ class Scope:
 
     __slots__ = (
         "__weakref__", "_action", "_checkpoint", "_paused", "_rounds", "_saved", "_waiting", "abandoned", "bars", "besides", "budgets",
-        "capsule", "children", "doubted", "drawn", "ended", "exits", "holding", "identified", "is_leaving", "is_over", "keys", "loaded",
-        "loop", "number", "order", "parent", "present_try", "received", "replayed", "reported", "runtime", "said", "saves", "shares",
+        "capsule", "children", "drawn", "ended", "exits", "holding", "identified", "is_leaving", "is_over", "keys", "loaded",
+        "number", "order", "parent", "present_try", "received", "replayed", "reported", "runtime", "said", "saves", "shares",
         "slot", "spoke", "undelivered", "unrecorded", "unstarted", "was_refused",
     )  # fmt: skip
 
@@ -117,14 +117,11 @@ class Scope:
     unstarted: int
     was_refused: bool
 
-    loop: asyncio.AbstractEventLoop
-
     def __init__(
         self, runtime: Runtime, action: ActionID | None, order: Order, number: int, present_try: int, saves: Saves, parent: Scope | None
     ) -> None:
         self.runtime = runtime
         self.parent = parent
-        self.loop = runtime.loop
         self.order = order
         self.number = number
         self.present_try = present_try
@@ -143,7 +140,6 @@ class Scope:
         self.replayed: list[str] | None = None
         self.keys: dict[str, tuple[str, bytes]] | None = None
         self._rounds: Rounds | None = None
-        self.doubted: tuple[Generation3, Generation3 | None] | None = None  # the first save that rests on one, and the last that does not
         self.loaded: Generation | None = None
         self.bars: Bars | None = None
         self.said: Said | None = None
@@ -166,6 +162,10 @@ class Scope:
     @property
     def policy(self) -> Policy:
         return self.order.definition.policy
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self.runtime.loop
 
     @property
     def rounds(self) -> Rounds:
@@ -512,8 +512,7 @@ class Scope:
     def pinned(self) -> Generation3 | None:
         if self.loaded is None or not self.rounds.doubtful:
             return None
-        undoubted = self.doubted[1] if self.doubted is not None else None
-        return undoubted if undoubted is not None else self.loaded.order
+        return self.rounds.sound or self.loaded.order
 
     async def before_save(self) -> None:
         if not self.runtime.durable:
@@ -578,8 +577,10 @@ class Scope:
 
     def doubt(self) -> None:
         """Remember where the saves begin that rest on a doubtful answer."""
-        if self.doubted is None:
-            self.doubted = (self.epoch, self.number, self._saved), self.saves.newest if self._saved > 0 else None
+        rounds = self.rounds
+        if rounds.unsound is None:
+            rounds.unsound = (self.epoch, self.number, self._saved)
+            rounds.sound = self.saves.newest if self._saved > 0 else None
 
     async def settle_children(self) -> list[Underway]:
         """Cancel the actions still in flight, wait for them within the grace, and return those that did not end."""

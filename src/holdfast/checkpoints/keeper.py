@@ -14,8 +14,10 @@ from holdfast.retention import Retention
 class Keeper(Protocol):
     """What a checkpoint needs of the attempt that it belongs to."""
 
-    loop: asyncio.AbstractEventLoop
     number: int
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
 
     @property
     def task_name(self) -> str: ...
