@@ -22,12 +22,13 @@ from holdfast.bridge import running_loop, wait_for_loop
 from holdfast.checkpoints import Checkpoint
 from holdfast.checkpoints.checkpoint import Type
 from holdfast.clocks import clock, instant
-from holdfast.costs import NOTHING, Cost, Tab, limits
+from holdfast.costs import NOTHING, Cost
 from holdfast.errors import BlockingCall, InvalidContext, InvalidName, NoRawDataPath
 from holdfast.messages import MessageType
 from holdfast.orders import ActionID, Capsule, Order, idempotency_key
 from holdfast.progress import Bar
 from holdfast.retries import Seconds, to_seconds
+from holdfast.tabs import Tab, limits
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -35,9 +35,9 @@ from holdfast import (
     task,
 )
 from holdfast.actions.budgets import Waiter
-from holdfast.costs import Tab, limits
 from holdfast.errors import BudgetSpent, BudgetWarning, InvalidOption, RunCancelled
 from holdfast.folders.memory import MemoryDisk
+from holdfast.tabs import Tab, limits
 from holdfast.testing import Clock, memory_store, no_backoff, run_shuffled
 
 disk = MemoryDisk()

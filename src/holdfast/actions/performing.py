@@ -38,7 +38,6 @@ from holdfast.checkpoints import Checkpoint, newest_generation, newest_of_versio
 from holdfast.clocks import clock
 from holdfast.codec import Encoded, decode_error, encode_error
 from holdfast.contexts import Context
-from holdfast.costs import Holding
 from holdfast.errors import (
     BudgetSpent,
     CleanupFailed,
@@ -56,6 +55,7 @@ from holdfast.limits import Slot
 from holdfast.orders import ActionID, Capsule, Order, Policy
 from holdfast.states import Record
 from holdfast.status import Status
+from holdfast.tabs import Holding
 from holdfast.topics import Entry
 
 _FOR_EVER = nullcontext()

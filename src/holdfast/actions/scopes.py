@@ -28,7 +28,7 @@ from holdfast.bridge import running_loop
 from holdfast.checkpoints import Checkpoint, Generation
 from holdfast.clocks import clock
 from holdfast.contexts import Budget, Context, TaskContext
-from holdfast.costs import LOCK, Holding, report
+from holdfast.costs import report
 from holdfast.errors import ActionEnded, AttemptAbandoned, BudgetWarning, FigureBroken, HoldfastError, InvalidOption, NotDurable, RunStopped
 from holdfast.events import CheckpointSaved, Described, Event, Messaged, MessagesCleared, Progressed, Warned
 from holdfast.figures import display_path, render, with_suffix
@@ -43,6 +43,7 @@ from holdfast.progress import Bar, BarValues
 from holdfast.retention import Retention
 from holdfast.rounds import Rounds, resumed
 from holdfast.summaries import Said, with_schemas, with_summary
+from holdfast.tabs import LOCK, Holding
 from holdfast.topics import Entry, check_topic
 
 Generation3 = tuple[int, int, int]
