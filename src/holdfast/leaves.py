@@ -16,8 +16,9 @@ from typing import Any, Final, NamedTuple
 from holdfast.codec import from_json, to_json
 from holdfast.costs import Bill
 from holdfast.events import ActionAsked
+from holdfast.retention import Generation3
 from holdfast.rounds import Made
-from holdfast.states import Attempt, Generation3, Packing, Record
+from holdfast.states import Attempt, Packing, Record
 from holdfast.status import Status
 
 MANY: Final = 1_000

@@ -14,6 +14,7 @@ from holdfast.frozen import Frozen
 
 Best: TypeAlias = tuple[str, Literal["min", "max"]]
 Generation3: TypeAlias = tuple[int, int, int]
+"""A save, by the numbers that order them: epoch, attempt, n."""
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)

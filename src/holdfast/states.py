@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self
 
 from holdfast.costs import NOTHING, ZERO, Bill, Cost, Costs, larger, plus, total
 from holdfast.events import (
@@ -34,6 +34,7 @@ from holdfast.events import (
     Warned,
 )
 from holdfast.messages import KEPT, Message, type_of
+from holdfast.retention import Generation3
 from holdfast.rounds import Made
 from holdfast.sightings import Sighting
 from holdfast.status import Status, following
@@ -47,8 +48,6 @@ _UNDOING = frozenset({Status.ROLLING_BACK, Status.ROLLED_BACK})
 
 #: An event that lies so much before an earlier one tells of a clock that was set back.
 SET_BACK_SECONDS: Final = 1.0
-
-Generation3: TypeAlias = tuple[int, int, int]
 
 
 class Attempt:

@@ -16,11 +16,9 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from holdfast.frozen import Frozen
+from holdfast.identity import BUILTIN
 from holdfast.states import Fold, Notes, Record
 from holdfast.status import Status
-
-BUILTIN: Final = "holdfast:"
-"""Begins the names of tasks that are Holdfast's own."""
 
 _FAILED: Final = frozenset({Status.FAILED, Status.TIMED_OUT})
 

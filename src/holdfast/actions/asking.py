@@ -10,9 +10,8 @@ from holdfast.actions.budgets import count_record
 from holdfast.actions.decisions import ANEW, RECENT, Asked, Replay, Standing, Undone, asked
 from holdfast.actions.performing import Action
 from holdfast.actions.places import Place, key_of, place_of
-from holdfast.actions.recorded import BUILTIN
 from holdfast.actions.runtime import Runtime
-from holdfast.actions.scopes import Generation3, Scope
+from holdfast.actions.scopes import Scope
 from holdfast.actions.values import is_inline, read_value
 from holdfast.attempts import Value
 from holdfast.clocks import clock
@@ -28,7 +27,9 @@ from holdfast.errors import (
     RunStopped,
 )
 from holdfast.events import CheckpointsSetAside, Replayed
+from holdfast.identity import BUILTIN
 from holdfast.orders import Order, Policy
+from holdfast.retention import Generation3
 from holdfast.rounds import Doubted
 from holdfast.states import Record
 from holdfast.status import Status

@@ -12,13 +12,13 @@ import asyncio
 import logging
 from typing import Final, Protocol
 
-from holdfast.actions.recorded import BUILTIN
 from holdfast.actions.runtime import Runtime, StopRequest
 from holdfast.clocks import clock
 from holdfast.contexts import AT_ANY_COST, Budget, Context, TaskContext, link_of, tabs_of
 from holdfast.costs import Cost, Report
 from holdfast.errors import BudgetSpent, BudgetWarning
 from holdfast.events import Spent
+from holdfast.identity import BUILTIN
 from holdfast.states import Fold, Record
 from holdfast.status import Status
 from holdfast.tabs import LOCK, Holding, Over, Tab, charge, hold

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from holdfast.actions.decisions import Conclusion
-from holdfast.actions.recorded import BUILTIN
 from holdfast.actions.runtime import Runtime
 from holdfast.actions.scopes import Beside, Scope
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
@@ -17,6 +16,7 @@ from holdfast.errors import (
     RunStopped,
 )
 from holdfast.errors import Unrebuildable as UnrebuildableWarning
+from holdfast.identity import BUILTIN
 from holdfast.states import Fold
 from holdfast.status import Status
 

@@ -28,7 +28,7 @@ from holdfast.actions.endings import (
 from holdfast.actions.grace import wait_within_grace
 from holdfast.actions.places import Place
 from holdfast.actions.runtime import Registered, Runtime, StopRequest
-from holdfast.actions.scopes import UNSAVED, Beside, Generation3, Saves, Scope
+from holdfast.actions.scopes import UNSAVED, Beside, Saves, Scope
 from holdfast.actions.shares import Share
 from holdfast.actions.undos import Completion, check_findable
 from holdfast.actions.values import fits_event, keep
@@ -53,6 +53,7 @@ from holdfast.errors import (
 from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, AttemptStarted, Continued, UndoRegistered
 from holdfast.limits import Slot
 from holdfast.orders import ActionID, Capsule, Order, Policy
+from holdfast.retention import Generation3
 from holdfast.states import Record
 from holdfast.status import Status
 from holdfast.tabs import Holding

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from holdfast.actions.recorded import BUILTIN
 from holdfast.actions.scopes import Scope
 from holdfast.contexts import Context
 from holdfast.errors import (
@@ -12,7 +11,7 @@ from holdfast.errors import (
     InvalidOption,
     UnstableInput,
 )
-from holdfast.identity import action_name, digest_inputs, free_variables
+from holdfast.identity import BUILTIN, action_name, digest_inputs, free_variables
 from holdfast.orders import Order, Policy
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
-from holdfast.identity import Signature
+from holdfast.identity import BUILTIN, Signature
 from holdfast.orders import Definition, Policy
-
-BUILTIN: Final = "holdfast:"
-"""Begins the names of what `ctx()` records: it belongs to its position in the body, not to its inputs."""
 
 
 def recorded_call(what: str, fn: Callable[[], Any], *, in_thread: bool) -> Definition:

@@ -40,13 +40,11 @@ from holdfast.lines import warn
 from holdfast.messages import MessageType, check_message, shortened
 from holdfast.orders import ActionID, Capsule, Order, Policy
 from holdfast.progress import Bar, BarValues
-from holdfast.retention import Retention
+from holdfast.retention import Generation3, Retention
 from holdfast.rounds import Rounds, resumed
 from holdfast.summaries import Said, with_schemas, with_summary
 from holdfast.tabs import LOCK, Holding
 from holdfast.topics import Entry, check_topic
-
-Generation3 = tuple[int, int, int]
 
 
 class Saves:

@@ -24,7 +24,7 @@ from holdfast.blobs import Blobs
 from holdfast.bridge import running_loop, wait_for_loop
 from holdfast.checkpoints.behind import Behind
 from holdfast.checkpoints.directories import remove
-from holdfast.checkpoints.generations import Generation, Generation3
+from holdfast.checkpoints.generations import Generation
 from holdfast.checkpoints.keeper import Keeper
 from holdfast.checkpoints.prepared import Asked, Prepared, plain, source_of
 from holdfast.checkpoints.reading import Reader, Wanted
@@ -36,7 +36,7 @@ from holdfast.deferred import Deferred
 from holdfast.errors import BlockingCall, ForgottenAwait
 from holdfast.folders.protocol import Folder
 from holdfast.folders.threads import call, in_thread
-from holdfast.retention import UNWRITTEN, Saved, metric_of
+from holdfast.retention import UNWRITTEN, Generation3, Saved, metric_of
 
 T = TypeVar("T")
 Type: TypeAlias = type[T] | TypeAdapter[T]

@@ -22,8 +22,8 @@ from holdfast.folders.protocol import Folder
 from holdfast.folders.threads import in_thread
 from holdfast.frozen import Frozen
 from holdfast.progress import BarValues
+from holdfast.retention import Generation3
 
-Generation3: TypeAlias = tuple[int, int, int]
 Kind: TypeAlias = Literal["bytes", "data", "file", "directory"]
 
 #: The manifests' own format. A newer minor version adds fields, which are skipped; another major one is refused.

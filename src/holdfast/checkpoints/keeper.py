@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from holdfast.checkpoints.generations import Generation, Generation3
+from holdfast.checkpoints.generations import Generation
 from holdfast.progress import BarValues
-from holdfast.retention import Retention
+from holdfast.retention import Generation3, Retention
 
 
 class Keeper(Protocol):

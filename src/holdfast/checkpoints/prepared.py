@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast.checkpoints.generations import Generation3, Kind
+from holdfast.checkpoints.generations import Kind
 from holdfast.checkpoints.sending import Tree
 from holdfast.codec import codec_for, to_json
 from holdfast.folders.threads import call, in_thread
 from holdfast.frozen import Frozen
 from holdfast.progress import BarValues
-from holdfast.retention import Saved
+from holdfast.retention import Generation3, Saved
 
 
 class Plain(Frozen):

@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from holdfast.blobs import Blobs
-from holdfast.checkpoints.generations import Generation, Generation3, Manifest, listed, name_of, read_manifest
+from holdfast.checkpoints.generations import Generation, Manifest, listed, name_of, read_manifest
 from holdfast.checkpoints.keeper import Keeper
 from holdfast.checkpoints.restoring import Content, Restorer
 from holdfast.codec import codec_for, from_json
 from holdfast.errors import CheckpointCorrupt, CheckpointFallback, InvalidOption, ResultIncompatible
 from holdfast.folders.protocol import Folder
 from holdfast.frozen import Frozen
+from holdfast.retention import Generation3
 
 T = TypeVar("T")
 

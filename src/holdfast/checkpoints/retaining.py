@@ -14,13 +14,13 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from holdfast.blobs import Blobs
-from holdfast.checkpoints.generations import Generation3, Manifest, listed, read_manifest
+from holdfast.checkpoints.generations import Manifest, listed, read_manifest
 from holdfast.checkpoints.keeper import Keeper
 from holdfast.errors import CheckpointCorrupt, CheckpointForeign, RunError, StoreError
 from holdfast.flow import side_by_side
 from holdfast.folders.protocol import Folder
 from holdfast.frozen import Frozen
-from holdfast.retention import Saved, kept, metric_of
+from holdfast.retention import Generation3, Saved, kept, metric_of
 
 #: Manifests of earlier attempts that are read at one time; those of large directories are large themselves.
 WIDTH: Final = 4

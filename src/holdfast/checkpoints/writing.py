@@ -8,7 +8,6 @@ from collections.abc import Callable
 from holdfast.blobs import Blobs
 from holdfast.checkpoints.generations import (
     Generation,
-    Generation3,
     Manifest,
     listed,
     read_manifest,
@@ -20,6 +19,7 @@ from holdfast.checkpoints.sending import Payload, Sender, Tree, inline
 from holdfast.clocks import clock, instant
 from holdfast.errors import CheckpointCorrupt, CheckpointForeign
 from holdfast.folders.protocol import Folder
+from holdfast.retention import Generation3
 
 
 class Writer:

@@ -6,10 +6,11 @@ filled. So nothing here looks at `hash()`, `id()`, `repr()` of foreign objects, 
 
 from holdfast.identity.calls import Cell, Signature, bind, free_variables
 from holdfast.identity.digests import DIGEST_BYTES, Indigestible, digest_inputs, digest_value
-from holdfast.identity.names import NAME_LENGTH, action_name, check_name, module_name, task_name
+from holdfast.identity.names import BUILTIN, NAME_LENGTH, action_name, check_name, module_name, task_name
 from holdfast.identity.sources import source_digest
 
 __all__ = [
+    "BUILTIN",
     "DIGEST_BYTES",
     "NAME_LENGTH",
     "Cell",

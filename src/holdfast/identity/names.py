@@ -12,7 +12,8 @@ from typing import Any, Final
 from holdfast.errors import InvalidName
 
 NAME_LENGTH: Final = 128
-
+BUILTIN: Final = "holdfast:"
+"""Begins the names of our own tasks, those behind `ctx()`: a call of one is known by its position in the body, not by its inputs."""
 
 _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS: Final = tuple(high + low for high in _BASE32 for low in _BASE32)  # ten bits at once

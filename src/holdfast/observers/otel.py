@@ -18,7 +18,6 @@ from hashlib import blake2b
 from importlib.metadata import version
 from typing import Any, Final
 
-from holdfast.actions.recorded import BUILTIN
 from holdfast.clocks import clock
 from holdfast.codec import decode_error
 from holdfast.contexts import TRACE_KEYS
@@ -40,6 +39,7 @@ from holdfast.events import (
     WaitBegun,
     Warned,
 )
+from holdfast.identity import BUILTIN
 from holdfast.status import Status
 
 try:

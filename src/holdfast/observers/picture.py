@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from holdfast.actions.recorded import BUILTIN
 from holdfast.clocks import clock
 from holdfast.events import Event
+from holdfast.identity import BUILTIN
 from holdfast.messages import MessageType, type_of
 from holdfast.status import Status
 
