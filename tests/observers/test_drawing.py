@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, AttemptStarted, Event, Messaged, Replayed, RunOpened, Spent, Ticked
 from holdfast.observers.drawing import ASCII_MARKS, MARKS, Drawing, Line, marks_for, printable, width_of
-from holdfast.observers.picture import Picture, Sum
+from holdfast.observers.picture import Picture
+from holdfast.observers.sums import Sum
 from holdfast.status import Status
 
 NOW = 100.0

@@ -28,8 +28,10 @@ from holdfast.events import (
     Warned,
 )
 from holdfast.observers.drawing import printable
-from holdfast.observers.picture import DEEPEST, GROUPS_KEPT, Picture, Row, amount, shown_rows
+from holdfast.observers.picture import Picture
+from holdfast.observers.sums import amount
 from holdfast.observers.terminal import PLAIN_AT_ONCE, TerminalObserver
+from holdfast.observers.tree import DEEPEST, GROUPS_KEPT, Branch, shown_branches
 from holdfast.status import Status
 from holdfast.testing import MemoryDisk, memory_store
 
@@ -64,11 +66,11 @@ def seen(*events: Event) -> Picture:
 
 
 def tree(picture: Picture) -> list[str]:
-    """The rows as text, indented by their depth."""
-    return [f"{'  ' * (row.depth - 1)}{row.name}: {row.said()}" for row in list(picture.rows.walk())[1:]]
+    """The branches as text, indented by their depth."""
+    return [f"{'  ' * (branch.depth - 1)}{branch.name}: {branch.said()}" for branch in list(picture.tree.walk())[1:]]
 
 
-def test_actions_of_one_task_are_one_row() -> None:
+def test_actions_of_one_task_are_one_branch() -> None:
     events = [event for n in range(5) for event in (asked(str(n)), began(str(n)), ended(str(n)))]
     assert tree(seen(*events, asked("x"), began("x"), asked("y"))) == ["t: 5 done, 1 running, 1 waiting"]
 
@@ -92,7 +94,7 @@ def test_tasks_stand_below_those_that_asked_for_them_and_below_groups() -> None:
         ([ended("a", Status.FAILED), asked("a"), began("a", 1), ended("a", number=1)], "1 done, 1 failed"),
     ],
 )
-def test_a_row_says_how_its_actions_fared(events: list[Event], said: str) -> None:
+def test_a_branch_says_how_its_actions_fared(events: list[Event], said: str) -> None:
     assert tree(seen(asked("a"), began("a"), *events)) == [f"t: {said}"]
 
 
@@ -105,16 +107,16 @@ def test_what_is_answered_from_record_or_goes_on_is_at_its_place() -> None:
     assert tree(picture) == ["g: ", "  t: 1 running, 1 from record"]
 
 
-def test_a_task_that_calls_itself_is_one_row() -> None:
+def test_a_task_that_calls_itself_is_one_branch() -> None:
     events = [event for n in range(100) for event in (asked(f"{n + 1}", "t", f"{n}" if n else "ROOT"), began(f"{n + 1}"))]
     assert tree(seen(*events)) == ["t: 100 running"]
 
 
-def test_what_is_deep_is_added_to_the_deepest_row_that_is_shown() -> None:
+def test_what_is_deep_is_added_to_the_deepest_branch_that_is_shown() -> None:
     groups = tuple(f"g{n}" for n in range(DEEPEST + 3))
-    rows = list(seen(asked("a", group=groups), began("a")).rows.walk())
-    assert max(row.depth for row in rows) == DEEPEST
-    assert sum(row.running for row in rows[1:]) == 1
+    branches = list(seen(asked("a", group=groups), began("a")).tree.walk())
+    assert max(branch.depth for branch in branches) == DEEPEST
+    assert sum(branch.running for branch in branches[1:]) == 1
 
 
 def test_a_run_that_goes_on_after_a_crash_is_not_shown_as_crashed() -> None:
@@ -124,43 +126,43 @@ def test_a_run_that_goes_on_after_a_crash_is_not_shown_as_crashed() -> None:
     assert picture.status is None
 
 
-def test_of_a_hundred_thousand_groups_few_rows_are_kept() -> None:
+def test_of_a_hundred_thousand_groups_few_branches_are_kept() -> None:
     picture = seen()
     for n in range(100_000):
         for event in (asked(f"{n}", group=(f"round-{n}",)), began(f"{n}"), ended(f"{n}")):
             picture.see(event)
-    rows = list(picture.rows.walk())
-    assert len(rows) <= 2 * GROUPS_KEPT + 5
-    assert sum(row.done for row in rows) == picture.done == 100_000
+    branches = list(picture.tree.walk())
+    assert len(branches) <= 2 * GROUPS_KEPT + 5
+    assert sum(branch.done for branch in branches) == picture.done == 100_000
     assert len(picture._live) == 1
 
 
-def test_times_and_random_numbers_of_ours_are_no_rows() -> None:
+def test_times_and_random_numbers_of_ours_are_no_branches() -> None:
     picture = seen(asked("a", "holdfast:now"), began("a"), ended("a"))
     assert (tree(picture), picture.done) == ([], 0)
 
 
-def many_rows() -> Row:
-    rows = Row("", is_group=False, above=None)
+def many_branches() -> Branch:
+    top = Branch("", is_group=False, above=None)
     for n in range(30):
-        row = rows.child(f"g{n}", is_group=True).child("t", is_group=False)
-        row.done = 1
-        row.failed = n == 17
-        row.running = n in (11, 12)
-    return rows
+        branch = top.child(f"g{n}", is_group=True).child("t", is_group=False)
+        branch.done = 1
+        branch.failed = n == 17
+        branch.running = n in (11, 12)
+    return top
 
 
 def test_what_failed_or_runs_is_shown_first_with_what_stands_above_it() -> None:
-    shown, left_out = shown_rows(many_rows(), 6)
-    assert [row.name for row in shown] == ["g11", "t", "g12", "t", "g17", "t"]
-    assert left_out == len(list(many_rows().walk())) - 1 - 6
+    shown, left_out = shown_branches(many_branches(), 6)
+    assert [branch.name for branch in shown] == ["g11", "t", "g12", "t", "g17", "t"]
+    assert left_out == len(list(many_branches().walk())) - 1 - 6
 
 
 @pytest.mark.parametrize("at_most", [0, 1, 2, 5, 100])
-def test_no_more_rows_are_shown_than_fit(at_most: int) -> None:
-    shown, left_out = shown_rows(many_rows(), at_most)
+def test_no_more_branches_are_shown_than_fit(at_most: int) -> None:
+    shown, left_out = shown_branches(many_branches(), at_most)
     assert len(shown) <= at_most
-    assert len(shown) + left_out == len(list(many_rows().walk())) - 1
+    assert len(shown) + left_out == len(list(many_branches().walk())) - 1
 
 
 def test_time_left_is_reckoned_from_where_a_bar_was_first_seen() -> None:

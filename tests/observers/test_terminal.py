@@ -16,7 +16,9 @@ import pytest
 
 from holdfast.errors import MissingExtra
 from holdfast.events import AttemptEnded, AttemptStarted, Event, Replayed, RunOpened, Ticked, WaitBegun
-from holdfast.observers.terminal import Picture, TerminalObserver, amount, duration
+from holdfast.observers.picture import Picture
+from holdfast.observers.sums import amount, duration
+from holdfast.observers.terminal import TerminalObserver
 from holdfast.status import Status
 from holdfast.testing.conformance_observers import CALLS, EXPECTED, observed
 

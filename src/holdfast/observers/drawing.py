@@ -1,7 +1,7 @@
 """A picture as lines of styled text that fit into a width and a height. Pure: it needs neither a terminal nor rich.
 
-A line is a list of spans, each a text and the name of a style. What is said never hangs on colour alone: every row has a mark for how it
-fares. Where a terminal's encoding has no such marks, ASCII stands for them, so that nothing is wider than it was reckoned.
+A line is a list of spans, each a text and the name of a style. What is said never hangs on colour alone: every branch of the tree has a
+mark for how it fares. Where a terminal's encoding has no such marks, ASCII stands for them, so that nothing is wider than it was reckoned.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from typing import Final, TypeAlias
 
 from holdfast.frozen import Frozen
 from holdfast.messages import MessageType
-from holdfast.observers.picture import Picture, Row, Sum, amount, duration, left, short, shown_rows, speed
+from holdfast.observers.picture import Picture, short
+from holdfast.observers.sums import Sum, amount, duration, left, speed
+from holdfast.observers.tree import Branch, shown_branches
 from holdfast.status import Status
 
 BARS_SHOWN: Final = 8
 BAR_WIDTH: Final = 32
 BAR_AT_LEAST: Final = 8
-ROWS_AT_LEAST: Final = 3
-ROWS_AT_MOST: Final = 24
+BRANCHES_AT_LEAST: Final = 3
+BRANCHES_AT_MOST: Final = 24
 HEADS_AT_MOST: Final = 3
 
 Span: TypeAlias = tuple[str, str]
@@ -105,13 +107,13 @@ class Drawing:
         self._marks = marks_for(encoding)
 
     def lines(self, picture: Picture, width: int, height: int) -> list[Line]:
-        """Of all lines those that fit: the run's, then bars, messages and rows."""
+        """Of all lines those that fit: the run's, then bars, messages and the tree."""
         head = self._head(picture, width)[: HEADS_AT_MOST if height >= 2 * HEADS_AT_MOST else 1]
         free = max(height - len(head), 0)
         bars = picture.shown_bars()[: min(BARS_SHOWN, free)]
         messages = list(picture.messages)[: free - len(bars)]
-        rows = min(ROWS_AT_MOST, max(free - 1 - len(bars) - len(messages), ROWS_AT_LEAST if free >= ROWS_AT_LEAST else 0))
-        found = [*head, *(self._tree(picture.rows, width, rows) if rows else ())]
+        branches = min(BRANCHES_AT_MOST, max(free - 1 - len(bars) - len(messages), BRANCHES_AT_LEAST if free >= BRANCHES_AT_LEAST else 0))
+        found = [*head, *(self._tree(picture.tree, width, branches) if branches else ())]
         found += self._bars(bars, width, is_over=picture.status is not None)
         found += [self._message(*message, width) for message in messages]
         return found[:height]
@@ -145,46 +147,45 @@ class Drawing:
 
     # its groups and tasks
 
-    def _tree(self, rows: Row, width: int, at_most: int) -> list[Line]:
-        shown, left_out = shown_rows(rows, at_most)
+    def _tree(self, tree: Branch, width: int, at_most: int) -> list[Line]:
+        shown, left_out = shown_branches(tree, at_most)
         if not shown:
             return []
-        names = [self._name(row, stem) for row, stem in _stems(shown, self._marks)]
+        names = [self._name(branch, stem) for branch, stem in _stems(shown, self._marks)]
         numbers = _columns(shown)
         wide = max(map(_length, names))
-        if (
-            wide + sum(len(_GAP) + len(column[0]) for column in numbers) > width
-        ):  # no room for columns: as a list, behind names that are cut
-            numbers = [[row.said() for row in shown]]
+        needed = wide + sum(len(_GAP) + len(column[0]) for column in numbers)
+        if needed > width:  # no room for columns: as a list, behind names that are cut
+            numbers = [[branch.said() for branch in shown]]
             wide = min(wide, max(width * 3 // 5, 10))
         found: list[Line] = []
-        for place, (row, name) in enumerate(zip(shown, names, strict=True)):
+        for place, (branch, name) in enumerate(zip(shown, names, strict=True)):
             cells = [column[place] for column in numbers]
             line = self._fill(name, wide) if any(cell.strip() for cell in cells) else name
-            found.append(self._cut([*line, *((_GAP + cell, _number_style(cell, row)) for cell in cells)], width))
+            found.append(self._cut([*line, *((_GAP + cell, _number_style(cell, branch)) for cell in cells)], width))
         if left_out:
             found.append(self._cut([(f"   {self._marks.cut} {left_out:,} more", "dim")], width))
         return found
 
-    def _name(self, row: Row, stem: str) -> Line:
-        if row.is_group:
-            return [(stem, "dim"), (self._safe(row.name), "bold")]
-        mark, style = self._faring(row)
-        return [(stem, "dim"), (f"{mark} ", style), (self._safe(short(row.name)), "")]
+    def _name(self, branch: Branch, stem: str) -> Line:
+        if branch.is_group:
+            return [(stem, "dim"), (self._safe(branch.name), "bold")]
+        mark, style = self._faring(branch)
+        return [(stem, "dim"), (f"{mark} ", style), (self._safe(short(branch.name)), "")]
 
-    def _faring(self, row: Row) -> Span:
+    def _faring(self, branch: Branch) -> Span:
         marks = self._marks
-        if row.failed:
+        if branch.failed:
             return marks.failed, "red"
-        if row.running:
+        if branch.running:
             return marks.running, "cyan"
-        if row.waiting:
+        if branch.waiting:
             return marks.waiting, "dim"
-        if row.stopped:
+        if branch.stopped:
             return marks.stopped, "yellow"
-        if row.done:
+        if branch.done:
             return marks.done, "green"
-        return (marks.reused, "green") if row.reused else (marks.stopped, "dim") if row.cancelled else (marks.waiting, "dim")
+        return (marks.reused, "green") if branch.reused else (marks.stopped, "dim") if branch.cancelled else (marks.waiting, "dim")
 
     # its bars
 
@@ -275,10 +276,10 @@ def _wide(columns: Sequence[Sequence[str]]) -> int:
     return sum(len(_GAP) + len(column[0]) for column in columns if column[0])
 
 
-def _columns(rows: Sequence[Row]) -> list[list[str]]:
-    """Of every number that any row has a column: `351 done`, or blanks where there is none."""
+def _columns(branches: Sequence[Branch]) -> list[list[str]]:
+    """Of every number that any branch has a column: `351 done`, or blanks where there is none."""
     found: list[list[str]] = []
-    for numbers in zip(*(row.numbers() for row in rows), strict=True):
+    for numbers in zip(*(branch.numbers() for branch in branches), strict=True):
         if any(number for number, _ in numbers):
             digits = max(len(f"{number:,}") for number, _ in numbers)
             wide = digits + 1 + max(len(word) for _, word in numbers)
@@ -286,22 +287,22 @@ def _columns(rows: Sequence[Row]) -> list[list[str]]:
     return found
 
 
-def _number_style(cell: str, row: Row) -> str:
+def _number_style(cell: str, branch: Branch) -> str:
     if "failed" in cell:
         return "red"
-    return "" if row.running and "running" in cell else "dim"
+    return "" if branch.running and "running" in cell else "dim"
 
 
-def _stems(rows: Sequence[Row], marks: Marks) -> Iterator[tuple[Row, str]]:
-    """Each row with the lines of the tree before it."""
-    shown = {id(row) for row in rows}
-    last: dict[int, int] = {}  # by the row above: its last row that is shown
-    for row in rows:
-        last[id(row.above)] = id(row)
-    for row in rows:
-        parts = [marks.last if last[id(row.above)] == id(row) else marks.fork]
-        above = row.above
+def _stems(branches: Sequence[Branch], marks: Marks) -> Iterator[tuple[Branch, str]]:
+    """Each branch with the lines of the tree before it."""
+    shown = {id(branch) for branch in branches}
+    last: dict[int, int] = {}  # by the branch above: its last branch that is shown
+    for branch in branches:
+        last[id(branch.above)] = id(branch)
+    for branch in branches:
+        parts = [marks.last if last[id(branch.above)] == id(branch) else marks.fork]
+        above = branch.above
         while above is not None and id(above) in shown:
             parts.append("   " if last[id(above.above)] == id(above) else marks.down)
             above = above.above
-        yield row, "".join(reversed(parts))
+        yield branch, "".join(reversed(parts))

@@ -1,14 +1,12 @@
 """What is shown of a run, added up from its events: plain numbers, so that drawing is for others.
 
-It grows with what is under way and with the shape of the program, never with how often a task was called: actions of one task below one
-place are one row, a task that calls itself is one row too, and of many groups the later ones are one.
+It grows with what is under way and with the shape of the program (`tree`), never with how often a task was called.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
@@ -16,135 +14,14 @@ from holdfast.clocks import clock
 from holdfast.events import Event
 from holdfast.identity import BUILTIN
 from holdfast.messages import MessageType, type_of
+from holdfast.observers.sums import Sum
+from holdfast.observers.tree import Branch
 from holdfast.status import Status
 
 TOPICS_SHOWN: Final = 3
 MESSAGES_KEPT: Final = 3
-GROUPS_KEPT: Final = 20
-TASKS_KEPT: Final = 200
-DEEPEST: Final = 6
 
 _ENDS: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.TIMED_OUT})
-
-
-@dataclass(slots=True)
-class Sum:
-    """The bars of one name, or the rows of one task, added up. `first_n` and `first_at` are where it stood when it was first seen."""
-
-    n: float = 0
-    total: float = 0
-    open: int = 0  # so many have no total
-    first_n: float | None = None
-    first_at: float = 0.0
-    at: float = 0.0
-
-    def add(self, n: float, total: float | None, sign: int) -> None:
-        self.n += sign * n
-        self.total += sign * (total or 0)
-        self.open += sign * (total is None)
-
-    def reach(self, at: float, *, at_once: float = 0) -> None:
-        """It was moved, of which so much took no time: it was on record."""
-        self.at = max(self.at, at)
-        if self.first_n is None or self.n < self.first_n + at_once:
-            self.first_n, self.first_at = self.n, at
-        else:
-            self.first_n += at_once
-
-    @property
-    def share(self) -> float | None:
-        """From 0 to 1. None without a total."""
-        return min(self.n / self.total, 1.0) if self.total > 0 and self.open <= 0 else None
-
-    @property
-    def percent(self) -> int:
-        """From 0 to 100, which means all. 0 without a total."""
-        return int(100 * min(self.n, self.total) / self.total) if self.share is not None else 0
-
-    @property
-    def rate(self) -> float | None:
-        """Steps a second since it was first seen. None when nothing can be said."""
-        if self.first_n is None or self.at <= self.first_at or self.n <= self.first_n:
-            return None
-        return (self.n - self.first_n) / (self.at - self.first_at)
-
-    @property
-    def remaining_seconds(self) -> float | None:
-        """At the rate since it was first seen: what was done before then took no time of ours. None when nothing can be said."""
-        if self.share is None or (rate := self.rate) is None:
-            return None
-        return max(self.total - self.n, 0) / rate
-
-
-class Row:
-    """A group, or all actions of one task below one place."""
-
-    __slots__ = (
-        "above", "below", "cancelled", "depth", "done", "failed", "is_group", "name", "retries", "reused", "running", "stopped", "waiting",
-    )  # fmt: skip
-
-    above: Row | None
-    cancelled: int
-    done: int
-    failed: int
-    is_group: bool
-    name: str
-    retries: int
-    reused: int
-    running: int
-    stopped: int
-    waiting: int
-
-    def __init__(self, name: str, *, is_group: bool, above: Row | None) -> None:
-        self.name = name
-        self.is_group = is_group
-        self.above = above
-        self.depth: int = 0 if above is None else above.depth + 1
-        self.below: dict[tuple[bool, str], Row] = {}
-        self.running = 0
-        self.waiting = 0  # asked for, and not begun, or between two attempts
-        self.done = 0
-        self.reused = 0
-        self.retries = 0
-        self.failed = 0
-        self.stopped = 0
-        self.cancelled = 0
-
-    def child(self, name: str, *, is_group: bool) -> Row:
-        found = self.below.get((is_group, name))
-        if found is not None:
-            return found
-        if not is_group and (same := self._among_those_above(name)) is not None:
-            return same
-        if self.depth >= DEEPEST:
-            return self
-        if len(self.below) >= (GROUPS_KEPT if is_group else TASKS_KEPT):
-            name = "..."
-        return self.below.setdefault((is_group, name), Row(name, is_group=is_group, above=self))
-
-    def _among_those_above(self, name: str) -> Row | None:
-        row: Row | None = self
-        while row is not None and (row.is_group or row.name != name):
-            row = row.above
-        return row
-
-    def walk(self) -> Iterator[Row]:
-        """This row and all below it, in the order in which they came up."""
-        yield self
-        for row in list(self.below.values()):
-            yield from row.walk()
-
-    def numbers(self) -> tuple[tuple[int, str], ...]:
-        """Its numbers, each with its word, what matters most first."""
-        return (
-            (self.done, "done"), (self.failed, "failed"), (self.running, "running"), (self.waiting, "waiting"),
-            (self.stopped, "stopped"), (self.cancelled, "cancelled"), (self.reused, "from record"),
-            (self.retries, "retry" if self.retries == 1 else "retries"),
-        )  # fmt: skip
-
-    def said(self) -> str:
-        """Its numbers in words."""
-        return ", ".join(f"{number:,} {word}" for number, word in self.numbers() if number)
 
 
 class _Mapped:
@@ -163,10 +40,10 @@ class _Mapped:
 class _Live:
     """An action under way."""
 
-    __slots__ = ("is_running", "keys", "mapped", "row")
+    __slots__ = ("branch", "is_running", "keys", "mapped")
 
-    def __init__(self, row: Row | None) -> None:
-        self.row = row
+    def __init__(self, branch: Branch | None) -> None:
+        self.branch = branch
         self.mapped: _Mapped | None = None
         self.is_running = False
         self.keys: set[str] | None = None
@@ -189,7 +66,7 @@ class Picture:
     warnings: int
     cost: Decimal
     tokens: int
-    rows: Row
+    tree: Branch
     bars: dict[str, Sum]
     mapped: dict[str, Sum]
     moved: tuple[str, Sum] | None
@@ -212,7 +89,7 @@ class Picture:
         self.cost = Decimal(0)
         self.tokens = 0
         self.status: Status | None = None
-        self.rows = Row("", is_group=False, above=None)
+        self.tree = Branch("", is_group=False, above=None)
         self.bars = {}
         self.mapped = {}  # the rows of `map` and `records`, by task
         self.moved = None  # the bar that the last event moved
@@ -256,29 +133,27 @@ class Picture:
             event.run_name, event.action, event.task, event.recorded, event.at,
         )  # fmt: skip
         self.cost, self.tokens = Decimal(event.cost or 0), event.tokens
-        self.rows.name = event.task
-        self._live[event.action] = _Live(self.rows)
+        self.tree.name = event.task
+        self._live[event.action] = _Live(self.tree)
 
     def _asked(self, event: Any) -> None:
-        known = self._live.get(event.action)
-        row = self._row(event.task, event.parent, event.group) if known is None else known.row
-        live = known
+        live = self._live.get(event.action)
         if live is None:
-            live = self._live[event.action] = _Live(row)
+            live = self._live[event.action] = _Live(self._branch(event.task, event.parent, event.group))
         if event.parent and (event.live or event.parent in self._of_mapping):  # a live event may come before what was recorded before it
             live.mapped = self._mapped_by(event.parent, event.task)
-        if row is not None:
-            row.waiting += 1
+        if live.branch is not None:
+            live.branch.waiting += 1
 
-    def _row(self, task: str, parent: str, group: tuple[str, ...]) -> Row | None:
+    def _branch(self, task: str, parent: str, group: tuple[str, ...]) -> Branch | None:
         """Where calls of a task are shown. None: nowhere, it is one of ours."""
         if task.startswith(BUILTIN):
             return None
         above = self._live.get(parent)
-        row = above.row if above is not None and above.row is not None else self.rows
+        branch = above.branch if above is not None and above.branch is not None else self.tree
         for name in group:
-            row = row.child(name, is_group=True)
-        return row.child(task, is_group=False) if parent else self.rows
+            branch = branch.child(name, is_group=True)
+        return branch.child(task, is_group=False) if parent else self.tree
 
     def _started(self, event: Any) -> None:
         if event.action == self.root:  # it goes on after a crash that was only found now
@@ -288,36 +163,36 @@ class Picture:
         live = self._live.get(event.action)
         if live is not None and not live.is_running:
             live.is_running = True
-            if live.row is not None:
-                live.row.running += 1
-                live.row.waiting = max(live.row.waiting - 1, 0)
+            if live.branch is not None:
+                live.branch.running += 1
+                live.branch.waiting = max(live.branch.waiting - 1, 0)
 
     def _attempt_ended(self, event: Any) -> None:
         self.awaited.pop(event.action, None)
         live = self._live.get(event.action)
-        row = live.row if live is not None else None
+        branch = live.branch if live is not None else None
         if live is not None and live.is_running:
             live.is_running = False
-            if row is not None:
-                row.running -= 1
+            if branch is not None:
+                branch.running -= 1
         if event.then is Status.RETRYING:
             self._begin_anew(event.action)
             self.retries += 1
-            if row is not None:
-                row.retries += 1
-                row.waiting += 1
+            if branch is not None:
+                branch.retries += 1
+                branch.waiting += 1
             return
-        self._ended(event, row, is_ours=live is not None and row is None)
+        self._ended(event, branch, is_ours=live is not None and branch is None)
 
     def _action_ended(self, event: Any) -> None:
         self.awaited.pop(event.action, None)
         live = self._live.get(event.action)
-        row = live.row if live is not None else None
-        if row is not None and live is not None and not live.is_running:
-            row.waiting = max(row.waiting - 1, 0)
-        self._ended(event, row, is_ours=live is not None and row is None)
+        branch = live.branch if live is not None else None
+        if branch is not None and live is not None and not live.is_running:
+            branch.waiting = max(branch.waiting - 1, 0)
+        self._ended(event, branch, is_ours=live is not None and branch is None)
 
-    def _ended(self, event: Any, row: Row | None, *, is_ours: bool) -> None:
+    def _ended(self, event: Any, branch: Branch | None, *, is_ours: bool) -> None:
         action: str = event.action
         then: Status = event.then
         live = self._live.pop(action, None)
@@ -334,19 +209,19 @@ class Picture:
                 self.done += 1
             else:
                 self.failed += 1
-        if row is not None and action != self.root:
-            row.done += then is Status.COMPLETED
-            row.failed += then in _ENDS and then is not Status.COMPLETED
-            row.stopped += then is Status.STOPPED
-            row.cancelled += then is Status.CANCELLED
+        if branch is not None and action != self.root:
+            branch.done += then is Status.COMPLETED
+            branch.failed += then in _ENDS and then is not Status.COMPLETED
+            branch.stopped += then is Status.STOPPED
+            branch.cancelled += then is Status.CANCELLED
 
     def _replayed(self, event: Any) -> None:
         if event.task.startswith(BUILTIN):
             return
         self.reused += 1
-        row = self._row(event.task, event.parent, event.group)
-        if row is not None and event.parent:
-            row.reused += 1
+        branch = self._branch(event.task, event.parent, event.group)
+        if branch is not None and event.parent:
+            branch.reused += 1
             self._row_ended(self._mapped_by(event.parent, event.task), event.at, at_once=1)
 
     def _ticked(self, event: Any) -> None:
@@ -420,7 +295,7 @@ class Picture:
 
     def _messaged(self, event: Any) -> None:
         live = self._live.get(event.action)
-        who = live.row.name if live is not None and live.row is not None else ""
+        who = live.branch.name if live is not None and live.branch is not None else ""
         self.messages.append((event.action, type_of(event.type), who, event.content))
 
     def _cleared(self, event: Any) -> None:
@@ -468,57 +343,6 @@ class Picture:
         return said
 
 
-def shown_rows(rows: Row, at_most: int) -> tuple[list[Row], int]:
-    """The rows below the first, as many as fit, each with those above it, and how many are left out. What runs or failed comes first."""
-    every = list(rows.walk())[1:]
-    if len(every) <= at_most:
-        return every, 0
-    chosen: dict[int, Row] = {}
-    for row in sorted((row for row in every if not row.is_group), key=_weight):
-        way: list[Row] = []
-        step: Row | None = row
-        while step is not None and step is not rows and id(step) not in chosen:
-            way.append(step)
-            step = step.above
-        if len(chosen) + len(way) <= at_most:
-            chosen.update((id(found), found) for found in way)
-    return [row for row in every if id(row) in chosen], len(every) - len(chosen)
-
-
-def _weight(row: Row) -> int:
-    return 0 if row.failed else 1 if row.running else 2
-
-
-def amount(bar: Sum) -> str:
-    """`812/1,790`, or `812` without a total."""
-    return _number(bar.n) if bar.share is None else f"{_number(bar.n)}/{_number(bar.total)}"
-
-
-def speed(bar: Sum) -> str:
-    """`12.5/s`, `3.2/min` where it is slow, or nothing when nothing can be said."""
-    rate = bar.rate
-    if rate is None:
-        return ""
-    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
-
-
-def _number(value: float) -> str:
-    return f"{int(value):,}" if value == int(value) else f"{value:,.1f}"
-
-
-def duration(seconds: float) -> str:
-    """`0:07`, `12:34`, `1:02:03`."""
-    minutes, rest = divmod(int(max(seconds, 0)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def short(task: str) -> str:
     """A task's name without its module: the tree says where it belongs."""
     return task.rpartition(":")[2] or task
-
-
-def left(bar: Sum) -> str:
-    """`0:31 left`, or nothing when nothing can be said."""
-    seconds = bar.remaining_seconds
-    return "" if seconds is None or bar.share == 1.0 else f"{duration(seconds)} left"

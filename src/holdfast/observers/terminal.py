@@ -1,9 +1,9 @@
 """How a run comes along, for whoever watches: a live view on a terminal, a few plain lines elsewhere.
 
-The view has a line for the run, a tree of its groups and tasks (one row each, however often it was called), a bar for the rows of each task
-that `map` or `records` calls, the bars of `ctx().progress(name, total=...)` added up by name, all with the time that is left, and the last
-messages and warnings. It is drawn a few times a second at most, and so seldom that drawing takes no more than `SHARE` of a processor: ten
-actions cost what a million cost.
+The view has a line for the run, a tree of its groups and tasks (one line each, however often it was called), a bar for the rows of each
+task that `map` or `records` calls, the bars of `ctx().progress(name, total=...)` added up by name, all with the time that is left, and the
+last messages and warnings. It is drawn a few times a second at most, and so seldom that drawing takes no more than `SHARE` of a processor:
+ten actions cost what a million cost.
 
 While it is there, what the program prints and logs stands above it. The cursor is left as it is, on an empty line below, so that a process
 that is killed leaves the terminal as a shell wants it.
@@ -24,10 +24,9 @@ from weakref import WeakValueDictionary
 from holdfast.clocks import clock
 from holdfast.errors import MissingExtra
 from holdfast.events import Event, RunOpened
-from holdfast.observers.drawing import ROWS_AT_MOST, Drawing, Line, printable, width_of
-from holdfast.observers.picture import Picture, Sum, amount, duration, left, short
-
-__all__ = ["Picture", "TerminalObserver", "amount", "duration"]
+from holdfast.observers.drawing import BRANCHES_AT_MOST, Drawing, Line, printable, width_of
+from holdfast.observers.picture import Picture, short
+from holdfast.observers.sums import Sum, amount, duration, left
 
 FRAMES_PER_SECOND: Final = 8
 SHARE: Final = 0.02
@@ -283,7 +282,7 @@ class _LiveScreen:
                 return
             if len(self._pictures) > 1:
                 self._pictures.remove(picture)
-                painter.print_above(self._console, self._rendered([*self._lines(picture, ROWS_AT_MOST), []]))
+                painter.print_above(self._console, self._rendered([*self._lines(picture, BRANCHES_AT_MOST), []]))
             else:
                 self._painter = None
                 try:
