@@ -24,7 +24,7 @@ from holdfast.runs.signals import Signals
 from holdfast.status import Status
 from holdfast.stores import Store
 from holdfast.tasks import Call, Task, no_loop
-from holdfast.telling import Events, Observer, Told, check_observers
+from holdfast.telling import EventQueue, Observer, Told, check_observers
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -163,7 +163,7 @@ class RunHandle(Generic[R_co]):
         """
         if not isinstance(self._opened, Run) or self._driving is None or self._driving.done():
             return
-        arrived = Events()
+        arrived = EventQueue()
         stop_listening = self._opened.listen(arrived.offer)
         self._driving.add_done_callback(lambda _: arrived.end())
         try:

@@ -11,7 +11,7 @@ from holdfast.clocks import clock
 from holdfast.retries import Rate
 
 
-class _Places:
+class _Semaphore:
     """So many at once; first come, first served.
 
     An `asyncio.Semaphore` goes through all whom it let in and who did not run since: hundreds that end in one turn of the loop cost it
@@ -53,7 +53,7 @@ class Limit:
         rate = bound if isinstance(bound, Rate) else None
         width = bound if isinstance(bound, int) else bound.concurrency
         self._rate = rate
-        self._free = _Places(width) if width is not None else None
+        self._free = _Semaphore(width) if width is not None else None
         self._begun: deque[float] = deque(maxlen=rate.count if rate is not None else 0)
         self._turn = asyncio.Lock()
 

@@ -111,7 +111,7 @@ def check_observers(given: Any) -> tuple[Observer, ...]:
     return observers
 
 
-class _Line:
+class _Channel:
     """One observer's queue and thread."""
 
     wants_live: bool
@@ -352,30 +352,30 @@ class Telling:
 
     def __init__(self, observers: Iterable[Observer]) -> None:
         self._hurried = threading.Event()
-        self._lines = [_Line(observer) for observer in observers]
+        self._channels = [_Channel(observer) for observer in observers]
 
     def __bool__(self) -> bool:
-        return bool(self._lines)
+        return bool(self._channels)
 
     def open(self, opened: RunOpened) -> None:
         """Say which run this is, before all else."""
-        for line in self._lines:
-            line.open(opened)
+        for channel in self._channels:
+            channel.open(opened)
 
     def surroundings(self) -> Sequence[Surrounding]:
         """What observers set up around bodies."""
-        found = [(line, line.around()) for line in self._lines]
-        return [Surrounding(around, line.note_failure) for line, around in found if around is not None]
+        found = [(channel, channel.around()) for channel in self._channels]
+        return [Surrounding(around, channel.note_failure) for channel, around in found if around is not None]
 
     @property
     def told(self) -> tuple[Told, ...]:
         """How each of them fared so far."""
-        return tuple(line.told for line in self._lines)
+        return tuple(channel.told for channel in self._channels)
 
     def tell(self, event: Event) -> None:
         """Offer an event to every observer, without waiting."""
-        for line in self._lines:
-            line.offer(event)
+        for channel in self._channels:
+            channel.offer(event)
 
     def hurry(self) -> None:
         """Wait no longer for observers at the end: somebody wants to be gone."""
@@ -383,30 +383,30 @@ class Telling:
 
     def let_go(self) -> None:
         """Have them end by themselves, where nobody can wait for them."""
-        for line in self._lines:
-            line.close()
+        for channel in self._channels:
+            channel.close()
 
     async def aclose(self) -> None:
         """Give the observers, all together, `CLOSE_SECONDS` to finish, and say what they missed."""
-        if not self._lines:
+        if not self._channels:
             return
         self.let_go()
         threads = Threads("holdfast-observers-end")
         pool = cast("Executor", threads)  # as far as a loop asks for one
         try:
-            await asyncio.get_running_loop().run_in_executor(pool, lambda: _wait_for_all(self._lines, CLOSE_SECONDS, self._hurried))
+            await asyncio.get_running_loop().run_in_executor(pool, lambda: _wait_for_all(self._channels, CLOSE_SECONDS, self._hurried))
         finally:
             threads.close()
-        for line in self._lines:
-            in_time, is_late = line.has_ended, not (line.has_ended or line.given_up)
+        for channel in self._channels:
+            in_time, is_late = channel.has_ended, not (channel.has_ended or channel.given_up)
             if not in_time:
-                line.give_up()
-            if line.missed or line.failed or not in_time:
+                channel.give_up()
+            if channel.missed or channel.failed or not in_time:
                 still = ", and was still at work at the end" if is_late else ""
-                _log.warning("observer %r missed %d events, failed at %d%s", line.given, line.missed, line.failed, still)
+                _log.warning("observer %r missed %d events, failed at %d%s", channel.given, channel.missed, channel.failed, still)
 
 
-class Events:
+class EventQueue:
     """Events for one who takes them on the run's own loop: at most `QUEUE_LENGTH` wait, and where some are missing `Missed` stands."""
 
     def __init__(self) -> None:
@@ -435,9 +435,9 @@ class Events:
             self._waiting.put_nowait(Missed(action="", at=clock().now(), count=count))
 
 
-def _wait_for_all(lines: Iterable[_Line], seconds: float, hurried: threading.Event) -> None:
+def _wait_for_all(channels: Iterable[_Channel], seconds: float, hurried: threading.Event) -> None:
     """Wait for all of them until the same instant, or until somebody wants to be gone."""
     deadline = time.monotonic() + seconds
-    for line in lines:
-        while not hurried.is_set() and line.is_at_work and (rest := deadline - time.monotonic()) > 0:
-            line.wait(min(rest, HURRY_SECONDS))
+    for channel in channels:
+        while not hurried.is_set() and channel.is_at_work and (rest := deadline - time.monotonic()) > 0:
+            channel.wait(min(rest, HURRY_SECONDS))

@@ -170,20 +170,20 @@ def test_what_is_missed_is_told_where_it_is_missing(length: int, monkeypatch: py
 
     monkeypatch.setattr(telling, "QUEUE_LENGTH", length)
     late = Late()
-    line = telling._Line(late)
+    channel = telling._Channel(late)
     events = [Replayed(action=f"{number}", at=0.0, task="t", status=Status.COMPLETED) for number in range(40)]
     for number, event in enumerate(events):
-        line.offer(event)
+        channel.offer(event)
         if number == 0:
             assert late.has_begun.wait(10)
         if number == 20:
             free.set()
             assert late.has_caught_up.wait(10)
-    line.close()
-    line.wait(10)
+    channel.close()
+    channel.wait(10)
     gaps = [event.count for event in late.events if isinstance(event, Missed)]
     told = [event for event in late.events if not isinstance(event, Missed)]
-    assert sum(gaps) == line.missed > 0
+    assert sum(gaps) == channel.missed > 0
     assert len(told) + sum(gaps) == len(events)
     numbers = iter(range(40))
     for found in late.events:  # each gap is exactly as long as is said, and nothing is told twice
@@ -196,13 +196,13 @@ def test_what_is_missed_is_told_where_it_is_missing(length: int, monkeypatch: py
 
 def test_a_queue_keeps_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch, free: threading.Event) -> None:
     monkeypatch.setattr(telling, "QUEUE_LENGTH", 5)
-    line = telling._Line(Misbehaving(free.wait, is_async=False))
+    channel = telling._Channel(Misbehaving(free.wait, is_async=False))
     for number in range(1000):
-        line.offer(AttemptEnded(action=str(number), at=0.0, number=0, status=Status.COMPLETED, then=Status.COMPLETED))
-    assert line._queue.qsize() <= 5
-    assert line.missed >= 994
-    line.give_up()
-    line.close()
+        channel.offer(AttemptEnded(action=str(number), at=0.0, number=0, status=Status.COMPLETED, then=Status.COMPLETED))
+    assert channel._queue.qsize() <= 5
+    assert channel.missed >= 994
+    channel.give_up()
+    channel.close()
 
 
 def test_a_burst_is_kept_for_one_that_goes_on_and_passed_over_for_one_that_is_stuck(
@@ -210,12 +210,12 @@ def test_a_burst_is_kept_for_one_that_goes_on_and_passed_over_for_one_that_is_st
 ) -> None:
     burst = [Replayed(action=f"{number}", at=0.0, task="t", status=Status.COMPLETED) for number in range(3 * telling.STUCK_LENGTH)]
     going, stuck = Recorder(), Recorder()
-    line, other = telling._Line(going), telling._Line(stuck)
+    channel, other = telling._Channel(going), telling._Channel(stuck)
     for event in burst:
-        line.offer(event)
-    line.close()
-    line.wait(30)
-    assert (going.events, line.missed) == (burst, 0)
+        channel.offer(event)
+    channel.close()
+    channel.wait(30)
+    assert (going.events, channel.missed) == (burst, 0)
     monkeypatch.setattr(stuck, "on_event", lambda event: free.wait())
     monkeypatch.setattr(telling, "STUCK_SECONDS", -1.0)
     for event in burst:
@@ -383,11 +383,11 @@ def test_whatever_it_raises_on_the_runs_own_loop_is_counted_and_the_run_goes_on(
 
 def test_large_outcomes_fill_a_queue_before_many_small_ones_do(monkeypatch: pytest.MonkeyPatch, free: threading.Event) -> None:
     def told(value: str) -> int:
-        line = telling._Line(Misbehaving(free.wait, is_async=False))
+        channel = telling._Channel(Misbehaving(free.wait, is_async=False))
         for number in range(5_000):
-            line.offer(AttemptEnded(action=f"{number}", at=0.0, number=0, status=Status.COMPLETED, then=Status.COMPLETED, value=value))
-        kept = line._queue.qsize()
-        line.give_up()
+            channel.offer(AttemptEnded(action=f"{number}", at=0.0, number=0, status=Status.COMPLETED, then=Status.COMPLETED, value=value))
+        kept = channel._queue.qsize()
+        channel.give_up()
         return kept
 
     monkeypatch.setattr(telling, "QUEUE_BYTES", 10 << 20)
