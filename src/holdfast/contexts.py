@@ -43,8 +43,8 @@ DEFAULT_TOTAL: Final = float("100")
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-class Lead(Protocol):
-    """A bar that follows items which a body works on."""
+class Track(Protocol):
+    """One loop of `track`, and the bar that follows it."""
 
     def take(self) -> None:
         """The next item goes to the body."""
@@ -93,7 +93,7 @@ class Link(Protocol):
 
     def advance(self, name: str, step: float, total: float | None) -> Bar: ...
 
-    def lead(self, name: str, total: float | None, left: int | None) -> Lead: ...
+    def track(self, name: str, total: float | None, left: int | None) -> Track: ...
 
     def message(self, type: MessageType, content: str) -> None: ...
 

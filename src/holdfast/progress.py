@@ -91,7 +91,7 @@ def advance(bar: Bar | None, step: float, total: float | None, now: float) -> Ba
     return Bar(n, bar.total if total is None else total, bar.started_at, max(bar.updated_at, now))
 
 
-def led(bar: Bar | None, total: float | None, left: float | None, now: float) -> Bar:
+def tracked(bar: Bar | None, total: float | None, left: float | None, now: float) -> Bar:
     """The bar of a loop that begins: with so many `left` to come, what is not left is done. Raises: InvalidOption, as `advance`."""
     bar = advance(bar, 0, total, now)
     if left is None or bar.total is None:
@@ -99,7 +99,7 @@ def led(bar: Bar | None, total: float | None, left: float | None, now: float) ->
     return advance(bar, max(bar.total - left, 0) - bar.n, None, bar.updated_at)
 
 
-def both(bar: Bar, other: Bar) -> Bar:
+def merged(bar: Bar, other: Bar) -> Bar:
     """One bar for two loops side by side, or one within the other. Raises: InvalidOption, where that is beyond all numbers."""
     total = None if bar.total is None or other.total is None else _number("total", bar.total + other.total)
     return Bar(_number("total", bar.n + other.n), total, min(bar.started_at, other.started_at), max(bar.updated_at, other.updated_at))

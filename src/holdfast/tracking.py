@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine, Generator, Iterable, Sized
 from typing import Any, TypeVar
 
-from holdfast.contexts import Lead, ctx, link_of
+from holdfast.contexts import Track, ctx, link_of
 from holdfast.errors import InvalidOption
 
 T = TypeVar("T")
@@ -49,8 +49,8 @@ class _Followed(AsyncGenerator[T, None]):
     """One loop, and the bar that follows it. Python tells of a `break` by nothing but throwing the loop's iterator away."""
 
     def __init__(self, items: Iterable[T] | AsyncIterable[T], name: str, total: float | None) -> None:
-        self._leads: list[Lead] = []
-        self._steps = _followed(items, name, total, self._leads)
+        self._tracks: list[Track] = []
+        self._steps = _followed(items, name, total, self._tracks)
 
     def __anext__(self) -> Coroutine[Any, Any, T]:
         return self._steps.__anext__()
@@ -65,8 +65,8 @@ class _Followed(AsyncGenerator[T, None]):
         return self._steps.aclose()
 
     def __del__(self) -> None:
-        for lead in self._leads:
-            lead.leave()
+        for one in self._tracks:
+            one.leave()
 
 
 def length_of(items: object) -> int | None:
@@ -79,21 +79,21 @@ def length_of(items: object) -> int | None:
         return None
 
 
-async def _followed(items: Iterable[T] | AsyncIterable[T], name: str, total: float | None, leads: list[Lead]) -> AsyncGenerator[T, None]:
+async def _followed(items: Iterable[T] | AsyncIterable[T], name: str, total: float | None, tracks: list[Track]) -> AsyncGenerator[T, None]:
     link = link_of(ctx())
     link.check("track")
-    lead = link.lead(name, total, length_of(items))
-    leads.append(lead)
+    following = link.track(name, total, length_of(items))
+    tracks.append(following)
     each = _each(items)
     try:
         async for item in each:
-            lead.take()
+            following.take()
             yield item
             link.check("track")
-            lead.done()
-        lead.finish()
+            following.done()
+        following.finish()
     finally:
-        lead.leave()
+        following.leave()
         await each.aclose()
 
 

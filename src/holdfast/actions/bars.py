@@ -18,7 +18,7 @@ from holdfast.bridge import running_loop
 from holdfast.clocks import clock
 from holdfast.contexts import DEFAULT_TOTAL
 from holdfast.events import Progressed, Ticked
-from holdfast.progress import Bar, BarValues, advance, both, check_bar, led, put_back
+from holdfast.progress import Bar, BarValues, advance, check_bar, merged, put_back, tracked
 
 EVERY_SECONDS: Final = 1.0
 
@@ -39,9 +39,9 @@ class Bars:
         self._lock = threading.RLock()  # on the loop a move is recorded at once
         self._bars: dict[str, Bar] = {}
         self._at_work: dict[str, int] = {}  # items of `track` that the body has in hand, by bar
-        self._led: set[str] = set()  # bars that a `track` of this attempt has moved
-        self._leads: dict[str, int] = {}  # how many of them are under way
-        self._put_back: set[str] = set()  # and those that a load put back, and none has moved since
+        self._tracked: set[str] = set()  # bars that a `track` of this attempt moves or has moved
+        self._tracks: dict[str, int] = {}  # how many `track`s are under way, by bar
+        self._put_back: set[str] = set()  # bars that a load put back, and no `track` has moved since
         self._recorded_at = clock().monotonic()
         self._is_dirty = False  # something is shown that is not recorded
         self._is_watched = False  # the timer runs, or is about to
@@ -60,25 +60,27 @@ class Bars:
             self._show(name, bar)
         return bar
 
-    def lead(self, name: str, total: float | None, left: int | None) -> Lead:
+    def track(self, name: str, total: float | None, left: int | None) -> Track:
         """Have a bar follow items: `total` in all, of which `left` are to come, as far as that is known. Raises: InvalidOption."""
         with self._lock:
             known = self._known(name)
-            if known is not None and self._leads.get(name):
-                bar = both(known, led(None, left if total is None else total, left, clock().now()))
+            if known is not None and self._tracks.get(name):
+                bar = merged(known, tracked(None, left if total is None else total, left, clock().now()))
             else:
-                bar = self._led_alone(name, known, total, left)
-            self._leads[name] = self._leads.get(name, 0) + 1
-            self._led.add(name)
+                bar = self._tracked_alone(name, known, total, left)
+            self._tracks[name] = self._tracks.get(name, 0) + 1
+            self._tracked.add(name)
             self._put_back.discard(name)
             self._show(name, bar)
-        return Lead(self, name)
+        return Track(self, name)
 
-    def _led_alone(self, name: str, known: Bar | None, total: float | None, left: int | None) -> Bar:
-        if name in self._led:  # it is used anew, for other items
+    def _tracked_alone(self, name: str, known: Bar | None, total: float | None, left: int | None) -> Bar:
+        if name in self._tracked:  # it is used anew, for other items
             known = None
         is_going_on = name in self._put_back and left is not None and known is not None and (known.total or 0) >= left
-        return led(known, None if is_going_on and total is None else left if total is None else total, left, clock().now())
+        if total is None and not is_going_on:
+            total = left
+        return tracked(known, total, left, clock().now())
 
     def take(self, name: str, change: int) -> None:
         """Note that the body has so many more, or fewer, items in hand."""
@@ -88,7 +90,7 @@ class Bars:
     def leave(self, name: str, *, is_at_end: bool) -> None:
         """A loop is over. A bar without a total has reached it with the last loop that follows it, where that is at its items' end."""
         with self._lock:
-            left = self._leads[name] = self._leads[name] - 1
+            left = self._tracks[name] = self._tracks[name] - 1
             bar = self._bars.get(name)
             if is_at_end and not left and bar is not None and bar.total is None:
                 self._show(name, advance(bar, 0, bar.n, clock().now()))
@@ -110,7 +112,7 @@ class Bars:
                 self._show(name, bar)
             for name, _ in gone:
                 del self._bars[name]
-            self._led.clear()
+            self._tracked.clear()
             self._put_back = set(values)
 
     # recording
@@ -184,7 +186,7 @@ class Bars:
         return Progressed(action=self._action, at=clock().now(), bars={name: bar.values for name, bar in self._bars.items()})
 
 
-class Lead:
+class Track:
     """A bar that follows the items of one `track`."""
 
     __slots__ = ("_bars", "_has_item", "_is_over", "_name")

@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from holdfast.actions.bars import Bars, Lead
+from holdfast.actions.bars import Bars, Track
 from holdfast.actions.budgets import count_report, spent_event
 from holdfast.actions.drawn import Drawn, broken_text
 from holdfast.actions.exits import Exits
@@ -375,8 +375,8 @@ class Scope:
     def advance(self, name: str, step: float, total: float | None) -> Bar:
         return self._shown().advance(name, step, total)
 
-    def lead(self, name: str, total: float | None, left: int | None) -> Lead:
-        return self._shown().lead(name, total, left)
+    def track(self, name: str, total: float | None, left: int | None) -> Track:
+        return self._shown().track(name, total, left)
 
     def _shown(self) -> Bars:
         bars = self.bars
