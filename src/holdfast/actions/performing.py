@@ -28,13 +28,14 @@ from holdfast.actions.endings import (
 from holdfast.actions.grace import wait_within_grace
 from holdfast.actions.places import Place
 from holdfast.actions.runtime import Registered, Runtime, StopRequest
-from holdfast.actions.scopes import UNSAVED, Beside, Saves, Scope
+from holdfast.actions.saves import UNSAVED, newest_save, saves_of
+from holdfast.actions.scopes import Beside, Scope
 from holdfast.actions.shares import Share
 from holdfast.actions.undos import Completion, check_findable
 from holdfast.actions.values import fits_event, keep
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
 from holdfast.blobs import Naming
-from holdfast.checkpoints import Checkpoint, newest_generation, newest_of_version
+from holdfast.checkpoints import Checkpoint
 from holdfast.clocks import clock
 from holdfast.codec import Encoded, decode_error, encode_error
 from holdfast.contexts import Context
@@ -53,7 +54,6 @@ from holdfast.errors import (
 from holdfast.events import ActionAsked, ActionEnded, AttemptEnded, AttemptStarted, Continued, UndoRegistered
 from holdfast.limits import Slot
 from holdfast.orders import ActionID, Capsule, Order, Policy
-from holdfast.retention import Generation3
 from holdfast.states import Record
 from holdfast.status import Status
 from holdfast.tabs import Holding
@@ -152,18 +152,12 @@ class Action:
 
     async def perform(self) -> Any:
         """Run attempts until there is an outcome, and return or raise it."""
-        if self.parent is not None and (self.parent.ended or self.parent.abandoned):
-            self.parent.check(f"a call of {self.policy.name}")
-        self._cancels = count_cancels()
-        self.runtime.live[self.name] = self
-        if self.parent is not None:
-            self.parent.bear(self)
+        self._enter()
         try:
             if self.policy.shares_attempts:
                 self._take_share()
             number, next_at = 0, None
             if self._record is None:
-                self._asked_at = clock().now()
                 self._note_asked()
             else:
                 number, next_at = await self._begin_again(self._record)
@@ -223,6 +217,15 @@ class Action:
             self.runtime.append(ActionEnded(action=self.name, at=clock().now(), then=self.runtime.stopped_as or then))
         self._waits = False
 
+    def _enter(self) -> None:
+        """Be in flight. Raises: ActionEnded, AttemptAbandoned, where the attempt that asked is over."""
+        if self.parent is not None and (self.parent.ended or self.parent.abandoned):
+            self.parent.check(f"a call of {self.policy.name}")
+        self._cancels = count_cancels()
+        self.runtime.live[self.name] = self
+        if self.parent is not None:
+            self.parent.bear(self)
+
     def _leave(self) -> None:
         """Be in flight no more. An abandoned action has left before, and another asking may have come in its place."""
         for place in (self.runtime.live, self.parent.children if self.parent is not None else {}):
@@ -278,11 +281,9 @@ class Action:
             raise await self._end_for_good(Status.FAILED, decision.error, self._scope_of(record.number))
         self._waits = not isinstance(decision, Anew)
         self._present_try, self._failures, self._asked_at = record.present_try, record.failures, record.asked_at
-        self._saves = Saves(await self._base(record))
-        if self._saves.base is not None and (record.version is not None or self.policy.version is not None):
-            self._saves.newest = await self._newest_of_this_version(self._saves.base)
+        self._saves = await saves_of(self.runtime, record, self.policy.version)
         if isinstance(decision, Anew):
-            self._failures, self._asked_at = 0, clock().now()
+            self._failures = 0
             self._present_try += 1
             self._note_asked()
         elif isinstance(decision, GoOn) and self.runtime.durable:
@@ -292,6 +293,7 @@ class Action:
         return record.number + 1, decision.next_at if isinstance(decision, GoOn) else None
 
     def _note_asked(self) -> None:
+        self._asked_at = clock().now()
         place, self.place = self.place, None  # nobody asks for it again
         if place is None:
             return
@@ -313,33 +315,12 @@ class Action:
             )
         )
 
-    async def _newest_of_this_version(self, base: Generation3) -> Generation3 | None:
-        assert self.runtime.folder is not None
-        return await newest_of_version(
-            self.runtime.folder.child(f"actions/{self.name}/checkpoints"), self.policy.version, lambda found: found <= base
-        )
-
-    async def _base(self, record: Record) -> Generation3 | None:
-        """The newest generation of earlier owners that this one may load; what they write from now on is not read."""
-        if record.number < 0 or self.runtime.folder is None:
-            return None
-        if record.base_epoch == self.runtime.epoch:
-            newest = record.saved.generation if record.saved is not None else None
-            return max((g for g in (record.base, newest) if g is not None), default=None)
-        spans = record.set_aside
-
-        def may_load(found: Generation3) -> bool:
-            known = found[0] == record.base_epoch or (record.base is not None and found <= record.base)
-            return known and not any(since <= found <= until for since, until in spans)
-
-        return await newest_generation(self.runtime.folder.child(f"actions/{self.name}/checkpoints"), may_load)
-
     async def _was_fruitful(self, decision: Refuse) -> bool:
         """A crash loop that saved checkpoints is none, though the notes of those saves were lost with the process."""
         record = self._record
         if record is None or self.policy.on_crash == "fail" or record.attempt is None:
             return False
-        base = await self._base(record)
+        base = await newest_save(self.runtime, record)
         return base is not None and base[:2] == (record.attempt.epoch, record.attempt.number)
 
     async def _end_for_good(self, then: Status, error: TaskError, scope: Scope) -> BaseException:

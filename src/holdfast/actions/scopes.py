@@ -21,6 +21,7 @@ from holdfast.actions.exits import Exits
 from holdfast.actions.grace import wait_within_grace
 from holdfast.actions.recorded import recorded_call
 from holdfast.actions.runtime import Runtime, Underway
+from holdfast.actions.saves import UNSAVED, Saves
 from holdfast.actions.shares import Shares
 from holdfast.actions.undos import register
 from holdfast.actions.waiting import receive_call, sleep_call
@@ -45,28 +46,6 @@ from holdfast.rounds import Rounds, resumed
 from holdfast.summaries import Said, with_schemas, with_summary
 from holdfast.tabs import LOCK, Holding
 from holdfast.topics import Entry, check_topic
-
-
-class Saves:
-    """What an action's attempts in this ownership know about its checkpoints.
-
-    `base` is the newest generation of earlier owners that existed when the action was first begun by this one: what a fenced owner
-    writes later is newer than that by its name at most, never read. `newest` is the newest that may be loaded.
-    """
-
-    __slots__ = ("base", "newest")
-
-    base: Generation3 | None
-    newest: Generation3 | None
-
-    def __init__(self, base: Generation3 | None) -> None:
-        self.base = base
-        self.newest = base
-
-
-UNSAVED: Final = Saves(None)
-"""Shared by all that never saved: replaced, never changed."""
-
 
 # Most attempts ask for nothing: they share these, which stay empty.
 _NO_CHILDREN: dict[str, Underway] = {}

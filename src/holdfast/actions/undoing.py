@@ -15,7 +15,8 @@ from holdfast.actions.decisions import Undone, asked
 from holdfast.actions.performing import Action
 from holdfast.actions.places import Place
 from holdfast.actions.runtime import Registered, Runtime
-from holdfast.actions.scopes import UNSAVED, Scope
+from holdfast.actions.saves import UNSAVED
+from holdfast.actions.scopes import Scope
 from holdfast.actions.undos import recorded_order
 from holdfast.clocks import clock
 from holdfast.codec import encode_error

@@ -16,7 +16,8 @@ from typing import Any
 
 from holdfast.actions.asking import ask
 from holdfast.actions.runtime import Runtime
-from holdfast.actions.scopes import Saves, Scope
+from holdfast.actions.saves import Saves
+from holdfast.actions.scopes import Scope
 from holdfast.actions.undoing import roll_back
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
 from holdfast.clocks import clock
