@@ -365,26 +365,38 @@ async def impatient(count: int) -> int:
     return sum(await asyncio.gather(*(row(number) for number in range(count))))
 
 
-@task
-async def has_impatient() -> int:
+async def beside_slow(call: Any) -> int:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(slow(0))
         await until(lambda: ("slow", 0) in did)
-        found = tasks.create_task(impatient(5))
-    return found.result()
+        found = tasks.create_task(call)
+    return int(found.result())
 
 
-def test_who_waits_for_a_refused_call_ends_stopped_and_not_timed_out() -> None:
+def spent_beside_slow(call: Any, budget: Budget) -> None:
+    """Run it to where its budget is spent, and on for ten seconds before `slow` ends."""
+
     async def program() -> None:
         global gate
         gate = asyncio.Event()
-        handle = await start(has_impatient(), run_name="it", store=store(), budget=Budget(cost="3", reserve="1"))
+        handle = await start(call, run_name="it", store=store(), budget=budget)
         await asyncio.sleep(10)
+        assert handle.status is Status.RUNNING
+        did.append("slow may end")
         gate.set()
         with pytest.raises(BudgetSpent):
             await handle.result()
 
     run_shuffled(program, 1)
+
+
+@task
+async def has_impatient() -> int:
+    return await beside_slow(impatient(5))
+
+
+def test_who_waits_for_a_refused_call_ends_stopped_and_not_timed_out() -> None:
+    spent_beside_slow(has_impatient(), Budget(cost="3", reserve="1"))
     assert set(statuses()) == {"COMPLETED", "STOPPED"}
     assert sum(number in did for number in range(5)) == 2
     assert finished(has_impatient(), budget=Budget(cost="30")) == 10
@@ -404,26 +416,12 @@ async def gives_up_on_rows(count: int) -> int:
 
 @task
 async def above() -> int:
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(slow(0))
-        await until(lambda: ("slow", 0) in did)
-        found = tasks.create_task(gives_up_on_rows(3))
-    return found.result()
+    return await beside_slow(gives_up_on_rows(3))
 
 
 def test_what_a_body_makes_of_a_refused_call_is_no_result() -> None:
-    async def program() -> None:
-        global gate
-        gate = asyncio.Event()
-        handle = await start(above(), run_name="it", store=store(), budget=Budget(cost="2", reserve="1"))
-        await asyncio.sleep(10)
-        assert did.count("gave up") == 2
-        assert handle.status is Status.RUNNING
-        gate.set()
-        with pytest.raises(BudgetSpent):
-            await handle.result()
-
-    run_shuffled(program, 1)
+    spent_beside_slow(above(), Budget(cost="2", reserve="1"))
+    assert did[: did.index("slow may end")].count("gave up") == 2
     state = store().state_sync("it")
     assert {action.status for action in state.actions.values() if action.task_name == gives_up_on_rows.name} == {Status.STOPPED}
     assert finished(above(), budget=Budget(cost="30")) == 6
