@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "holdfast"
 
 # A name stands for its module, or for a package with all that is in it, unless a part of the package is named as well.
 _FLOORS = """
-    frozen errors status identity rounds sightings retries retention progress costs tabs
+    frozen errors status identity rounds fingerprints retries retention progress costs tabs
     clocks limits bridge deferred lines summaries messages
     codec events telling states leaves mementos tallies figures
     folders.protocol folders.names folders.threads folders.patience folders.abreast folders.secrets folders.troubles folders.addresses

@@ -28,7 +28,7 @@ from holdfast.events import (
     decode_event,
     event_tree,
 )
-from holdfast.sightings import Sighting
+from holdfast.fingerprints import Fingerprints
 from holdfast.states import Attempt, Fold, Notes, Record, Undo, Worked
 from holdfast.status import Status
 
@@ -244,7 +244,7 @@ NOTES: Final[Mapping[str, Check]] = {
     "rows": _by_name(_row(_WORD, _or_none(_COUNT))), "schemas": _WORDS, "summary": _WORD, "topic": _WORD, "undone_below": _FLAG,
     "undos": _each(_WORD, list), "until": _or_none(_number),
 }  # fmt: skip
-SIGHTING: Final[Mapping[str, Check]] = {"prints": _is(bytearray), "total": _or_none(_COUNT)}
+FINGERPRINTS: Final[Mapping[str, Check]] = {"prints": _is(bytearray), "total": _or_none(_COUNT)}
 BILL: Final[Mapping[str, Check]] = {
     "_at_hand": _is(Cost), "_number": _COUNT, "keys": _each(_WORD, tuple, set), "lines": _each(_row(_WORD, _is(Cost))), "saved": _amount,
 }  # fmt: skip
@@ -252,7 +252,7 @@ COST: Final[Mapping[str, Check]] = {"cost": _amount, "tokens": _COUNT, "tokens_i
 WORKED: Final[Mapping[str, Check]] = {"_before": _number, "_began": _number, "epoch": _COUNT, "until": _number}
 FOLD: Final[Mapping[str, Check]] = {
     "root": _WORD, "last_at": _number, "sources": _by_name(_WORD), "orphaned": _each(_WORD, list), "undos": _by_name(_is(Undo)),
-    "received": _by_name(_each(_COUNT, set)), "rows": _by_name(_by_name(_is(Sighting))), "warnings": _each(_event(Warned), list),
+    "received": _by_name(_each(_COUNT, set)), "rows": _by_name(_by_name(_is(Fingerprints))), "warnings": _each(_event(Warned), list),
     "saved": _amount, "largest": _by_name(_is(Cost)), "worked": _is(Worked),
 }  # fmt: skip
 _TEMPLATES: Final[tuple[tuple[Any, Mapping[str, Check]], ...]] = (
@@ -260,7 +260,7 @@ _TEMPLATES: Final[tuple[tuple[Any, Mapping[str, Check]], ...]] = (
     (Attempt(0, 0, 0.0, Status.PENDING), ATTEMPT),
     (Undo(UndoRegistered(action="", at=0.0, attempt=0, name="", task="", function=""), ()), UNDO),
     (Notes(), NOTES),
-    (Sighting(), SIGHTING),
+    (Fingerprints(), FINGERPRINTS),
     (Bill(), BILL),
     (Cost(), COST),
     (Worked(), WORKED),

@@ -33,10 +33,10 @@ from holdfast.events import (
     WaitBegun,
     Warned,
 )
+from holdfast.fingerprints import Fingerprints
 from holdfast.messages import KEPT, Message, type_of
 from holdfast.retention import Generation3
 from holdfast.rounds import Made
-from holdfast.sightings import Sighting
 from holdfast.status import Status, following
 
 _OPEN = frozenset({Status.PENDING, Status.STARTING, Status.RUNNING, Status.RETRYING, Status.AWAITING_INPUT})
@@ -342,7 +342,7 @@ class Fold:
         self.orphaned: list[str] = []
         self.undos: dict[str, Undo] = {}  # in the order in which each was first registered: what came between has its own turn still
         self.received: dict[str, set[int]] = {}
-        self.rows: dict[str, dict[str, Sighting]] = {}  # by action and map, until the action COMPLETED
+        self.rows: dict[str, dict[str, Fingerprints]] = {}  # by action and map, until the action COMPLETED
         self.warnings: list[Warned] = []
         self.last_at = 0.0
         self.saved = ZERO
@@ -586,7 +586,7 @@ class Fold:
             notes.figures = (*(figure for figure in notes.figures if figure.path != event.path), event)
 
     def _rows_seen(self, event: RowsSeen) -> None:
-        self.rows.setdefault(event.action, {}).setdefault(event.place, Sighting()).see(event.first, event.prints, event.total)
+        self.rows.setdefault(event.action, {}).setdefault(event.place, Fingerprints()).see(event.first, event.prints, event.total)
         if event.total is not None and (record := self._known(event.action)) is not None and record.notes is not None:
             rows = record.notes.rows
             if event.place in rows:

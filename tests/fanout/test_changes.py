@@ -15,8 +15,8 @@ import holdfast as hf
 from holdfast import ctx, records, run, task
 from holdfast.errors import DoubtfulReuse, RowsChanged
 from holdfast.fanout.outcomes import places, spans_of
+from holdfast.fingerprints import Changes, Fingerprints, changes
 from holdfast.folders.memory import MemoryDisk
-from holdfast.sightings import Changes, Sighting, changes
 from holdfast.testing.clocks import no_backoff
 from holdfast.testing.stores import memory_store
 
@@ -66,7 +66,7 @@ def test_rows_that_are_neither_new_nor_gone_are_the_same_rows(before: str, now: 
 
 
 def test_blocks_are_put_together_and_the_last_word_counts() -> None:
-    seen = Sighting()
+    seen = Fingerprints()
     seen.see(0, "a" * 12, None)
     seen.see(2, "b" * 6, 3)
     assert (bytes(seen.prints), seen.total) == (prints("aab"), 3)

@@ -347,13 +347,13 @@ SCHEMA = """
 Attempt: abandoned=False before=PENDING ended_at=None epoch=0 error=None number=0 started_at=0.0 status=RUNNING unknown=False
 Bill: _at_hand=0 _number=-1 keys=() lines=() saved=0
 Cost: cost=0 tokens=0 tokens_in=0 tokens_out=0
+Fingerprints: prints= total=None
 Fold: actions largest last_at orphaned received root rows saved sources undos warnings worked
 Notes: awaiting=0 figures=() is_undone=False messages=() remains=() rows={} schemas=() summary= topic= undone_below=False undos=[] \
 until=None
 Record: asked_at=0.0 attempt=None bare= barren=0 bars=None base=None base_epoch=0 bill=None blob= children=None earlier=() error=None \
 failed_in=None failures=0 final=False first= fruitful=False inputs= loops=() name= next_at=None notes=None nth=0 occurrence=0 parent= \
 present_try=0 replayed=0 round=0 saved=None set_aside=() skips=False spent=0 status=PENDING task= value=None version=None
-Sighting: prints= total=None
 Undo: action= attempts=(0,) blob= context={} function= is_due=True name= result=(None, '') task= value=None
 Worked: _before=0.0 _began=0.0 epoch=-1 until=0.0
 """

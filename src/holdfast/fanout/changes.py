@@ -9,7 +9,7 @@ from holdfast.clocks import clock
 from holdfast.errors import RowsChanged
 from holdfast.events import RowsCounted, RowsSeen
 from holdfast.fanout.outcomes import counted, places, spans_of
-from holdfast.sightings import WIDTH, Changes, changes
+from holdfast.fingerprints import WIDTH, Changes, changes
 
 #: Rows in a block, the first ones being smaller, so that little is forgotten of a process that dies early.
 BLOCK: Final = 1_000

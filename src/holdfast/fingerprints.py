@@ -16,7 +16,7 @@ WIDTH: Final = 6
 """Characters of a fingerprint."""
 
 
-class Sighting:
+class Fingerprints:
     """The fingerprints of the rows of one `map`, one after the other. `total` is how many there are, once the items had ended."""
 
     __slots__ = ("prints", "total")
