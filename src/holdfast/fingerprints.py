@@ -39,7 +39,7 @@ class Fingerprints:
 
 
 class Changes(Frozen):
-    """Places of rows that `differ`, that are `new`, and, by where they had been, that are `gone`. Ascending."""
+    """Places of rows that differ, that are new, and, by where they had been, that are gone. Ascending."""
 
     differing: tuple[int, ...] = ()
     new: tuple[int, ...] = ()
