@@ -37,11 +37,10 @@ from holdfast.fingerprints import Fingerprints
 from holdfast.messages import KEPT, Message, type_of
 from holdfast.retention import Generation3
 from holdfast.rounds import Made
-from holdfast.status import Status, following
+from holdfast.status import EXECUTED_STATES, Status, following
 
 _OPEN = frozenset({Status.PENDING, Status.STARTING, Status.RUNNING, Status.RETRYING, Status.AWAITING_INPUT})
-_EXECUTED = frozenset({Status.COMPLETED, Status.FAILED, Status.TIMED_OUT})
-_OUTCOMES = _EXECUTED | {Status.ROLLED_BACK}
+_OUTCOMES = EXECUTED_STATES | {Status.ROLLED_BACK}
 _OWN_ENDS = frozenset({Status.FAILED, Status.TIMED_OUT, Status.CANCELLED})
 _MAY_START = frozenset({Status.PENDING, Status.RETRYING, Status.STOPPED, Status.CRASHED})
 _UNDOING = frozenset({Status.ROLLING_BACK, Status.ROLLED_BACK})
@@ -441,7 +440,7 @@ class Fold:
             record.begin_try()
             record.failures += event.status is not Status.CANCELLED
         parent = self._known(record.parent)
-        if event.status in _EXECUTED and parent is not None:
+        if event.status in EXECUTED_STATES and parent is not None:
             parent.spent += 1
         if event.received:
             topic, _, number = event.received.rpartition("/")

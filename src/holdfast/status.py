@@ -91,6 +91,10 @@ INACTIVE_STATES: Final[frozenset[Status]] = frozenset(
 """Nothing moves by itself, and there is an outcome."""
 SUSPENDED_STATES: Final[frozenset[Status]] = frozenset({Status.STOPPED, Status.CRASHED})
 """Nothing moves by itself, and the outcome is still to come."""
+FAILED_STATES: Final[frozenset[Status]] = frozenset({Status.FAILED, Status.TIMED_OUT})
+"""It ended, and not well; what was stopped, cancelled or lost in a crash did not end so."""
+EXECUTED_STATES: Final[frozenset[Status]] = FAILED_STATES | {Status.COMPLETED}
+"""It was executed, and counts as that."""
 CANCELABLE_STATES: Final[frozenset[Status]] = (ACTIVE_STATES - {Status.ROLLING_BACK}) | SUSPENDED_STATES | {Status.UNBOUND}
 """`cancel` has something to give up."""
 RESUMABLE_STATES: Final[frozenset[Status]] = frozenset(Status) - {Status.UNBOUND, Status.COMPLETED, Status.ROLLED_BACK}

@@ -13,14 +13,11 @@ that was asked for. How much a body will still ask for nobody knows, so that suc
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 from holdfast.frozen import Frozen
 from holdfast.identity import BUILTIN
 from holdfast.states import Fold, Notes, Record
-from holdfast.status import Status
-
-_FAILED: Final = frozenset({Status.FAILED, Status.TIMED_OUT})
+from holdfast.status import FAILED_STATES, Status
 
 
 class Stats(Frozen):
@@ -94,8 +91,8 @@ def tally(fold: Fold) -> Stats:
         for record in members:
             found += 1
             completed += record.status is Status.COMPLETED
-            skipped += record.status in _FAILED and record.skips
-            failed += record.status in _FAILED and not record.skips
+            skipped += record.status in FAILED_STATES and record.skips
+            failed += record.status in FAILED_STATES and not record.skips
         total += max(found, counted)
     return stats_of(total, completed, failed, skipped, fold.worked.seconds, is_over=is_over, is_open=is_open)
 

@@ -11,10 +11,9 @@ from holdfast.frozen import Frozen
 from holdfast.orders import Policy
 from holdfast.retries import Again, decide
 from holdfast.states import Record
-from holdfast.status import Status
+from holdfast.status import FAILED_STATES, Status
 
 _UNKNOWN_ENDS = frozenset({Status.CRASHED, Status.STOPPED, Status.CANCELLED, Status.TIMED_OUT})
-_FAILURES = frozenset({Status.FAILED, Status.TIMED_OUT})
 
 
 class Anew(Frozen):
@@ -82,7 +81,7 @@ def asked(record: Record | None, parent_try: int | None, policy: Policy, standin
         return Refuse(OutcomeUnknown(task=policy.name, attempt=record.number, status=ended_as.value if ended_as else ""))
     if record.status is Status.CANCELLED or record.version != policy.version:
         return Anew()
-    if record.status in _FAILURES:
+    if record.status in FAILED_STATES:
         return Replay() if _stands(record, parent_try, standing) or (record.final and parent_try is not None) else Anew()
     if record.barren >= policy.retry.max_crashes:
         return Refuse(CrashLoop(task=policy.name, crashes=record.barren))
@@ -148,7 +147,7 @@ def conclude_timeout(
 
 def undoing(conclusion: Conclusion, policy: Policy, has_undos: bool) -> Conclusion:
     """What a failure for good means where the task rolls back: its subtree is undone before it ends."""
-    if not policy.rolls_back or not has_undos or conclusion.then not in _FAILURES:
+    if not policy.rolls_back or not has_undos or conclusion.then not in FAILED_STATES:
         return conclusion
     return replace(conclusion, then=Status.ROLLING_BACK)
 

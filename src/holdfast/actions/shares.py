@@ -7,14 +7,10 @@ an execution (cancelled, stopped) is given back. After a crash the count goes on
 
 from __future__ import annotations
 
-from typing import Final
-
 from holdfast.errors import AttemptsSpent
 from holdfast.retries import RetryPolicy, attempts_left
 from holdfast.states import Fold
-from holdfast.status import Status
-
-EXECUTED: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.TIMED_OUT})
+from holdfast.status import EXECUTED_STATES, Status
 
 
 class Shares:
@@ -64,7 +60,7 @@ class Share:
 
     def ended(self, status: Status) -> None:
         """An attempt ended so: an execution keeps what it took."""
-        if status in EXECUTED:
+        if status in EXECUTED_STATES:
             self._held -= 1
 
     def give_back(self) -> None:

@@ -27,7 +27,7 @@ from holdfast.limits import Limit
 from holdfast.orders import Order
 from holdfast.retries import Rate
 from holdfast.rounds import Doubted
-from holdfast.status import Status
+from holdfast.status import FAILED_STATES, Status
 from holdfast.tasks import Call, Task
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ AT_ONCE: Final = 200
 NAMED: Final = 1_000
 
 _NOT_OF_A_ROW: Final = (RunStopped, RunCancelled, ActionEnded, AttemptAbandoned)
-_FAILED: Final = frozenset({Status.FAILED, Status.TIMED_OUT, Status.ROLLED_BACK})
+_FAILED: Final = FAILED_STATES | {Status.ROLLED_BACK}
 
 
 class OneArg(Protocol[T_contra, R_co]):

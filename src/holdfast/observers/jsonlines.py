@@ -40,7 +40,8 @@ AGAIN_SECONDS: Final = 1.0
 """So often it is looked whether the file is still the one at its path."""
 
 _TOLD_OTHERWISE: Final = frozenset({"action", "at", "task", "parent", "number", "status", "error", "run_name", "run_id"})
-_SUSPENDED: Final = frozenset({Status.RETRYING, Status.ROLLING_BACK})
+_GO_ON: Final = frozenset({Status.RETRYING, Status.ROLLING_BACK})
+"""What an end may lead to of which more will be told."""
 
 
 class JsonLinesObserver:
@@ -133,7 +134,7 @@ class _Lines:
             "live": event.live,
             "replayed": event.is_replay,
         }
-        if then is not None and then not in _SUSPENDED:
+        if then is not None and then not in _GO_ON:
             self._known.pop(event.action, None)
         for name, called in _own_fields(type(event), self._values):
             line.setdefault(called, getattr(event, name))

@@ -40,7 +40,7 @@ from holdfast.events import (
     Warned,
 )
 from holdfast.identity import BUILTIN
-from holdfast.status import Status
+from holdfast.status import FAILED_STATES, Status
 
 try:
     from opentelemetry import context as otel_context
@@ -60,7 +60,7 @@ _TRACES_NOTHING: Final = (trace.NoOpTracer, trace.ProxyTracer)
 _PARENTS: Final = TraceContextTextMapPropagator()
 _BAGGAGE: Final = W3CBaggagePropagator()
 _BAGGAGE_APPLIED: Final = "holdfast.baggage"
-_FAILURES: Final = frozenset({Status.FAILED, Status.TIMED_OUT, Status.CRASHED})
+_FAILURES: Final = FAILED_STATES | {Status.CRASHED}
 _QUIET: Final = frozenset({f"{BUILTIN}now", f"{BUILTIN}uuid", f"{BUILTIN}random"})
 _SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
 

@@ -16,12 +16,10 @@ from holdfast.identity import BUILTIN
 from holdfast.messages import MessageType, type_of
 from holdfast.observers.sums import Sum
 from holdfast.observers.tree import Branch
-from holdfast.status import Status
+from holdfast.status import EXECUTED_STATES, FAILED_STATES, Status
 
 TOPICS_SHOWN: Final = 3
 MESSAGES_KEPT: Final = 3
-
-_ENDS: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.TIMED_OUT})
 
 
 class _Mapped:
@@ -197,21 +195,21 @@ class Picture:
         then: Status = event.then
         live = self._live.pop(action, None)
         self._begin_anew(action)
-        if live is not None and live.mapped is not None and then in _ENDS:
+        if live is not None and live.mapped is not None and then in EXECUTED_STATES:
             self._row_ended(live.mapped, event.at, at_once=0)
         if then is Status.COMPLETED:  # what it reached stays in the sums
             self._of_action.pop(action, None)
             self._former.pop(action, None)
         if action == self.root:
             self.status, self.ended_at = then, event.at
-        elif then in _ENDS and not is_ours:
+        elif then in EXECUTED_STATES and not is_ours:
             if then is Status.COMPLETED:
                 self.done += 1
             else:
                 self.failed += 1
         if branch is not None and action != self.root:
             branch.done += then is Status.COMPLETED
-            branch.failed += then in _ENDS and then is not Status.COMPLETED
+            branch.failed += then in FAILED_STATES
             branch.stopped += then is Status.STOPPED
             branch.cancelled += then is Status.CANCELLED
 
