@@ -251,7 +251,7 @@ BILL: Final[Mapping[str, Check]] = {
 COST: Final[Mapping[str, Check]] = {"cost": _amount, "tokens": _COUNT, "tokens_in": _COUNT, "tokens_out": _COUNT}
 WORKED: Final[Mapping[str, Check]] = {"_before": _number, "_began": _number, "epoch": _COUNT, "until": _number}
 FOLD: Final[Mapping[str, Check]] = {
-    "root": _WORD, "last_at": _number, "sources": _by_name(_WORD), "orphaned": _each(_WORD, list), "undos": _by_name(_is(Undo)),
+    "root": _WORD, "sources": _by_name(_WORD), "orphaned": _each(_WORD, list), "undos": _by_name(_is(Undo)),
     "received": _by_name(_each(_COUNT, set)), "rows": _by_name(_by_name(_is(Fingerprints))), "warnings": _each(_event(Warned), list),
     "saved": _amount, "largest": _by_name(_is(Cost)), "worked": _is(Worked),
 }  # fmt: skip

@@ -327,7 +327,6 @@ class Fold:
 
     actions: Mapping[str, Record]
     root: str
-    last_at: float
     saved: Decimal
     worked: Worked
 
@@ -343,7 +342,6 @@ class Fold:
         self.received: dict[str, set[int]] = {}
         self.rows: dict[str, dict[str, Fingerprints]] = {}  # by action and map, until the action COMPLETED
         self.warnings: list[Warned] = []
-        self.last_at = 0.0
         self.saved = ZERO
         self.largest: dict[str, Cost] = {}  # of one attempt, by task
         self.worked = Worked()
@@ -381,7 +379,6 @@ class Fold:
         """Count one event in."""
         known = self._fold.get(type(event))
         if known is not None:
-            self.last_at = event.at
             known(event)
 
     def _asked(self, event: ActionAsked) -> None:

@@ -348,7 +348,7 @@ Attempt: abandoned=False before=PENDING ended_at=None epoch=0 error=None number=
 Bill: _at_hand=0 _number=-1 keys=() lines=() saved=0
 Cost: cost=0 tokens=0 tokens_in=0 tokens_out=0
 Fingerprints: prints= total=None
-Fold: actions largest last_at orphaned received root rows saved sources undos warnings worked
+Fold: actions largest orphaned received root rows saved sources undos warnings worked
 Notes: awaiting=0 figures=() is_undone=False messages=() remains=() rows={} schemas=() summary= topic= undone_below=False undos=[] \
 until=None
 Record: asked_at=0.0 attempt=None bare= barren=0 bars=None base=None base_epoch=0 bill=None blob= children=None earlier=() error=None \
@@ -515,7 +515,7 @@ def test_damaged_text_is_refused(how: str) -> None:
 
 GOLDEN = (
     '{"holdfast":"1.0","run_name":"it","task_name":"t","started_at":1.0,"owner":"gone","custom_context":{"traceparent":"00-1"},'
-    '"fold":{"root":"r","last_at":4.0,"actions":['
+    '"fold":{"root":"r","actions":['
     '{"asked_at":1.0,"attempt":{"Attempt":{"before":{"status":"PENDING"},"ended_at":4.0,"epoch":1,"number":0,"started_at":2.0,'
     '"status":{"status":"COMPLETED"}}},"bare":"r","base_epoch":1,"bars":{"dict":[["rows",{"tuple":[3.0,4.0,2.0,3.0]}]]},"first":"r",'
     '"name":"r","notes":{"Notes":{"messages":{"tuple":[{"event":{"e":"messaged","action":"r","at":2.5,"type":"warning",'

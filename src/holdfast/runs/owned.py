@@ -314,9 +314,6 @@ class Run:
         self._halfway = self.runtime.loop.call_later(self.runtime.grace / 2, self._leave)
         self._patience = self.runtime.loop.call_later(self.runtime.grace, self._give_up)
 
-    def request_from_thread(self, stop: StopRequest) -> None:
-        self.runtime.loop.call_soon_threadsafe(self.request, stop)
-
     def hurry(self) -> None:
         """Wait no longer for what does not end: the grace is over now."""
         self.runtime.grace = 0.0
