@@ -22,7 +22,7 @@ class Sum:
         self.open += sign * (total is None)
 
     def reach(self, at: float, *, at_once: float = 0) -> None:
-        """It was moved, of which so much took no time: it was on record."""
+        """It was moved then. So many of the steps took no time (`at_once`), since they were on record."""
         self.at = max(self.at, at)
         if self.first_n is None or self.n < self.first_n + at_once:
             self.first_n, self.first_at = self.n, at
