@@ -26,6 +26,7 @@ from holdfast.actions.endings import (
     plain,
 )
 from holdfast.actions.grace import wait_within_grace
+from holdfast.actions.leftovers import after_return, finish_writing
 from holdfast.actions.places import Place
 from holdfast.actions.runtime import Registered, Runtime, StopRequest
 from holdfast.actions.saves import UNSAVED, newest_save, saves_of
@@ -35,7 +36,6 @@ from holdfast.actions.undos import Completion, check_findable
 from holdfast.actions.values import fits_event, keep
 from holdfast.attempts import Abandoned, Ended, Error, Outcome, Value
 from holdfast.blobs import Naming
-from holdfast.checkpoints import Checkpoint
 from holdfast.clocks import clock
 from holdfast.codec import Encoded, decode_error, encode_error
 from holdfast.contexts import Context
@@ -45,7 +45,6 @@ from holdfast.errors import (
     HoldfastWarning,
     InvalidOption,
     InvalidTask,
-    LeftRunning,
     StoreError,
     TaskError,
     TaskTimedOut,
@@ -445,10 +444,10 @@ class Action:
         if scope.exits is not None and scope.exits.has_begun and isinstance(outcome, Value):
             outcome = Ended(asyncio.CancelledError())  # what its hooks took from it may be in what it returned
         if isinstance(outcome, Value):
-            outcome = await self._after_return(scope, outcome)
+            outcome = await after_return(self.name, scope, outcome)
         if not isinstance(outcome, Value):
             await self._end_children(scope)
-            outcome = await self._finish_writing(scope, outcome)
+            outcome = await finish_writing(scope, outcome)
         scope.ended = True  # from here on a stray task of the body begins nothing
         await self._end_children(scope)
         return outcome
@@ -461,56 +460,6 @@ class Action:
             return of_being_ended(scope, outcome)
         if is_here:
             self._cancels = count_cancels()  # a TaskGroup that fails leaves one behind, up to Python 3.12
-        return outcome
-
-    async def _after_return(self, scope: Scope, outcome: Outcome) -> Outcome:
-        """Await the actions that the body left running, and what it still writes."""
-        try:
-            if scope.unstarted > 0:
-                await asyncio.sleep(0)
-            self._warn_of_leftovers(scope)
-            while True:
-                while tasks := {child.task for child in scope.children.values() if child.task is not None}:
-                    await asyncio.wait(tasks)
-                outcome = await self._finish_writing(scope, outcome)
-                if not scope.children:
-                    return outcome
-        except asyncio.CancelledError as cause:
-            return Ended(cause)
-        except HoldfastWarning as warning:  # whoever makes warnings errors means it
-            return Error(warning, is_its_own=False)
-
-    def _warn_of_leftovers(self, scope: Scope) -> None:
-        left = {child.task_name for child in scope.children.values() if child.task is None or not child.task.cancelling()}
-        if not left:  # those that were cancelled are about to end
-            return
-        names = ", ".join(sorted(left))
-        text = f"{self.policy.name} returned while actions that it began still ran; they are awaited: {names}. Await them in the body"
-        self.runtime.warn(self.name, LeftRunning, text)
-
-    async def _finish_writing(self, scope: Scope, outcome: Outcome) -> Outcome:
-        """What is written behind belongs to the attempt: its failure is the attempt's, or a note on it."""
-        if scope.abandoned or self.runtime.lost is not None:
-            return outcome
-        if scope.checkpoint_if_used is not None:
-            outcome = await self._finish_checkpoint(scope.checkpoint_if_used, outcome)
-        if scope.drawn is not None:
-            try:
-                await scope.drawn.finish(is_returning=isinstance(outcome, Value))
-            except HoldfastWarning as warning:  # whoever makes warnings errors means it
-                outcome = Error(warning, is_its_own=False) if isinstance(outcome, Value) else outcome
-        return outcome
-
-    async def _finish_checkpoint(self, checkpoint: Checkpoint, outcome: Outcome) -> Outcome:
-        try:
-            await checkpoint.finish()
-        except asyncio.CancelledError as cause:
-            return Ended(cause) if isinstance(outcome, Value) else outcome
-        except Exception as error:
-            if isinstance(outcome, Value):
-                return Error(error, is_its_own=False)
-            if isinstance(outcome, Error):
-                outcome.error.add_note(f"besides, at the attempt's end: {type(error).__name__}: {error}")
         return outcome
 
     async def _end_children(self, scope: Scope) -> None:
