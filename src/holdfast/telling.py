@@ -111,7 +111,7 @@ def check_observers(given: Any) -> tuple[Observer, ...]:
     return observers
 
 
-class _Channel:
+class Channel:
     """One observer's queue and thread."""
 
     wants_live: bool
@@ -352,7 +352,7 @@ class Telling:
 
     def __init__(self, observers: Iterable[Observer]) -> None:
         self._hurried = threading.Event()
-        self._channels = [_Channel(observer) for observer in observers]
+        self._channels = [Channel(observer) for observer in observers]
 
     def __bool__(self) -> bool:
         return bool(self._channels)
@@ -435,7 +435,7 @@ class EventQueue:
             self._waiting.put_nowait(Missed(action="", at=clock().now(), count=count))
 
 
-def _wait_for_all(channels: Iterable[_Channel], seconds: float, hurried: threading.Event) -> None:
+def _wait_for_all(channels: Iterable[Channel], seconds: float, hurried: threading.Event) -> None:
     """Wait for all of them until the same instant, or until somebody wants to be gone."""
     deadline = time.monotonic() + seconds
     for channel in channels:

@@ -170,7 +170,7 @@ def test_what_is_missed_is_told_where_it_is_missing(length: int, monkeypatch: py
 
     monkeypatch.setattr(telling, "QUEUE_LENGTH", length)
     late = Late()
-    channel = telling._Channel(late)
+    channel = telling.Channel(late)
     events = [Replayed(action=f"{number}", at=0.0, task="t", status=Status.COMPLETED) for number in range(40)]
     for number, event in enumerate(events):
         channel.offer(event)
@@ -196,7 +196,7 @@ def test_what_is_missed_is_told_where_it_is_missing(length: int, monkeypatch: py
 
 def test_a_queue_keeps_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch, free: threading.Event) -> None:
     monkeypatch.setattr(telling, "QUEUE_LENGTH", 5)
-    channel = telling._Channel(Misbehaving(free.wait, is_async=False))
+    channel = telling.Channel(Misbehaving(free.wait, is_async=False))
     for number in range(1000):
         channel.offer(AttemptEnded(action=str(number), at=0.0, number=0, status=Status.COMPLETED, then=Status.COMPLETED))
     assert channel._queue.qsize() <= 5
@@ -210,7 +210,7 @@ def test_a_burst_is_kept_for_one_that_goes_on_and_passed_over_for_one_that_is_st
 ) -> None:
     burst = [Replayed(action=f"{number}", at=0.0, task="t", status=Status.COMPLETED) for number in range(3 * telling.STUCK_LENGTH)]
     going, stuck = Recorder(), Recorder()
-    channel, other = telling._Channel(going), telling._Channel(stuck)
+    channel, other = telling.Channel(going), telling.Channel(stuck)
     for event in burst:
         channel.offer(event)
     channel.close()
@@ -383,7 +383,7 @@ def test_whatever_it_raises_on_the_runs_own_loop_is_counted_and_the_run_goes_on(
 
 def test_large_outcomes_fill_a_queue_before_many_small_ones_do(monkeypatch: pytest.MonkeyPatch, free: threading.Event) -> None:
     def told(value: str) -> int:
-        channel = telling._Channel(Misbehaving(free.wait, is_async=False))
+        channel = telling.Channel(Misbehaving(free.wait, is_async=False))
         for number in range(5_000):
             channel.offer(AttemptEnded(action=f"{number}", at=0.0, number=0, status=Status.COMPLETED, then=Status.COMPLETED, value=value))
         kept = channel._queue.qsize()
