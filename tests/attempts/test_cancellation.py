@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from turns import until
 
 from holdfast import AttemptState, Retry, Status, Timeout, ctx, run, start, task
 from holdfast.contexts import link_of
@@ -35,15 +36,6 @@ def _anew() -> Iterator[None]:
 def ends_of(name: str) -> list[tuple[Status, list[Status]]]:
     state = memory_store(disk).state_sync("it")
     return [(a.status, [each.status for each in a.attempts]) for a in state.actions.values() if a.task_name.endswith(f":{name}")]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Give the loop turns until something holds."""
-    for _ in range(1_000_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never came to that")
 
 
 def open_attempts() -> list[AttemptState]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from turns import until
 
 from holdfast import Retry, RunState, Status, Store, ctx, run, start, task
 from holdfast.errors import ActionEnded, LeftRunning, RunStopped
@@ -33,15 +34,6 @@ def _anew() -> Iterator[None]:
     release.clear()
     yield
     release.set()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Give the loop turns until something holds."""
-    for _ in range(100_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never came to that")
 
 
 def statuses(state: RunState) -> dict[str, list[str]]:

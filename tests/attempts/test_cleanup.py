@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from turns import until
 
 from holdfast import AttemptState, Retry, Status, Timeout, ctx, custom_context, get_custom_context, run, start, task
 from holdfast.errors import ActionEnded, CleanupFailed, InvalidOption, RunCancelled, RunStopped, TaskTimedOut
@@ -36,15 +37,6 @@ def _anew() -> Iterator[None]:
     release.clear()
     yield
     release.set()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Give the loop turns until something holds."""
-    for _ in range(1_000_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never came to that")
 
 
 def attempts_of(name: str) -> list[AttemptState]:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from turns import until
 
 from holdfast import Retry, Status, ctx, run, start, task
 from holdfast.errors import OutcomeUnknown, RunStopped, UnrecordableResult
@@ -30,15 +31,6 @@ def crash_here() -> None:
     """What is on the disk now is what the next process finds."""
     global image
     image = disk.copy()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Give the loop turns until something holds."""
-    for _ in range(100_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never came to that")
 
 
 class Declined(Exception):

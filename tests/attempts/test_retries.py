@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from turns import until
 
 from holdfast import NonRetryable, Retry, RunState, Status, ctx, run, start, task
 from holdfast.errors import CrashLoop, InvalidOption, RunStopped, Unrebuildable
@@ -32,15 +33,6 @@ def clock() -> Iterator[Clock]:
     clock = Clock()
     with clock.use():
         yield clock
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Give the loop turns until something holds."""
-    for _ in range(100_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never came to that")
 
 
 def state_on(disk: MemoryDisk) -> RunState:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
@@ -14,12 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from turns import until
 
 import holdfast as hf
 from holdfast import (
     Budget,
     Context,
     Retry,
+    RunHandle,
     StageState,
     Status,
     Store,
@@ -57,15 +58,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::holdfast.errors.BudgetWarning")
 
 def store() -> Store:
     return memory_store(disk)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Give the loop turns until something holds."""
-    for _ in range(100_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never came to that")
 
 
 def spent_by(call: Any, **options: Any) -> BudgetSpent:
@@ -290,14 +282,20 @@ async def slow_beside(count: int) -> int:
     return sum(each.result() for each in made)
 
 
+async def closing_down() -> RunHandle[int]:
+    """A run whose budget is spent, while `slow` is at work."""
+    global gate
+    gate = asyncio.Event()
+    handle = await start(slow_beside(3), run_name="it", store=store(), budget=Budget(cost="2", reserve="1"))
+    await until(lambda: 0 in did)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    return handle
+
+
 def test_what_is_at_work_finishes_and_is_recorded_though_calls_beside_it_are_refused() -> None:
     async def program() -> None:
-        global gate
-        gate = asyncio.Event()
-        handle = await start(slow_beside(3), run_name="it", store=store(), budget=Budget(cost="2", reserve="1"))
-        await until(lambda: 0 in did)
-        for _ in range(200):
-            await asyncio.sleep(0)
+        handle = await closing_down()
         assert handle.status is Status.RUNNING
         gate.set()
         with pytest.raises(BudgetSpent):
@@ -311,12 +309,7 @@ def test_what_is_at_work_finishes_and_is_recorded_though_calls_beside_it_are_ref
 
 def test_a_run_that_closes_down_can_still_be_cancelled_and_stopped() -> None:
     async def program() -> None:
-        global gate
-        gate = asyncio.Event()
-        handle = await start(slow_beside(3), run_name="it", store=store(), budget=Budget(cost="2", reserve="1"))
-        await until(lambda: 0 in did)
-        for _ in range(200):
-            await asyncio.sleep(0)
+        handle = await closing_down()
         await handle.cancel()
         with pytest.raises(RunCancelled):
             await handle.result()

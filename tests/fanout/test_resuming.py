@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from turns import until
 
 import holdfast as hf
 from holdfast import NonRetryable, RecordStatus, Status, ctx, records, run, task
@@ -83,15 +83,6 @@ async def skipping(count: int) -> list[int]:
     if len(found) < count:
         raise NotAll(len(found))
     return found
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Give the loop turns until something holds."""
-    for _ in range(100_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never came to that")
 
 
 def go(call: Any, **options: Any) -> Any:

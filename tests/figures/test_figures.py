@@ -7,13 +7,14 @@ import contextlib
 import string
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from turns import until
 
 from holdfast import ActionID, Retry, Status, Store, ctx, run, task
 from holdfast.errors import (
@@ -346,15 +347,6 @@ async def draws_after_the_other() -> str:
     ctx().figure("same", f"<p>{len(did)}")
     did.append("drawn")
     return "done"
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Give the loop turns until something holds."""
-    for _ in range(1_000_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never came to that")
 
 
 def test_a_fenced_owner_changes_nothing_of_what_is_shown() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from turns import until
 
 from holdfast import Status, ctx, run, start, task
 from holdfast.errors import LeftRunning, RunFenced, StoreError
@@ -27,15 +28,6 @@ def _anew() -> None:
     global disk, gate
     disk, gate = MemoryDisk(), asyncio.Event()
     did.clear()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Give the loop turns until something holds."""
-    for _ in range(100_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never came to that")
 
 
 @task

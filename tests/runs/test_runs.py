@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from turns import until
 
 from holdfast import Status, Store, ctx, custom_context, get_custom_context, run, run_sync, start, task
 from holdfast.errors import (
@@ -48,15 +49,6 @@ def _anew() -> None:
     global disk, gate
     disk, gate = MemoryDisk(), asyncio.Event()
     did.clear()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Give the loop turns until something holds."""
-    for _ in range(100_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never came to that")
 
 
 @task

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
+from turns import until
 
 from holdfast import RunState, Status, Store, ctx, group, run, start, task
 from holdfast.actions.inbox import Inbox
@@ -42,15 +43,6 @@ def _anew() -> None:
     global disk
     disk = MemoryDisk()
     did.clear()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Give the loop turns until something holds."""
-    for _ in range(100_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never came to that")
 
 
 def results(state: RunState, task_name: str = "holdfast:receive") -> list[Any]:
