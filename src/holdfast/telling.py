@@ -114,6 +114,13 @@ def check_observers(given: Any) -> tuple[Observer, ...]:
 class Channel:
     """One observer's queue and thread."""
 
+    events: int
+    failed: int
+    given: Observer
+    given_up: bool
+    has_ended: bool
+    missed: int
+    observer: Observer
     wants_live: bool
 
     def __init__(self, given: Observer) -> None:
