@@ -9,11 +9,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 CHAINS = 6
@@ -56,6 +57,17 @@ def second_of(first: int) -> int:
 
 def expected_chains() -> list[int]:
     return [second_of(first_of(chain)) for chain in range(CHAINS)]
+
+
+async def summed(step: Callable[[int], Awaitable[int]], count: int) -> int:
+    """The sum of a step for each row, `WIDTH` at a time, where a peer has nothing of its own for that."""
+    free = asyncio.Semaphore(WIDTH)
+
+    async def row(number: int) -> int:
+        async with free:
+            return await step(number)
+
+    return sum(await asyncio.gather(*(row(number) for number in range(count))))
 
 
 def main(

@@ -9,7 +9,7 @@ from typing import Any
 
 from dbos import DBOS, SetWorkflowID
 
-from benchmarks.peers.program import CHAINS, WIDTH, Folder, Laps, first_of, main, second_of
+from benchmarks.peers.program import CHAINS, Folder, Laps, first_of, main, second_of, summed
 
 folders: list[Folder] = []
 
@@ -64,13 +64,7 @@ async def gathered() -> list[int]:
 
 @DBOS.workflow()
 async def rows(count: int) -> int:
-    free = asyncio.Semaphore(WIDTH)
-
-    async def row(number: int) -> int:
-        async with free:
-            return await step(number)
-
-    return sum(await asyncio.gather(*(row(number) for number in range(count))))
+    return await summed(step, count)
 
 
 def run_rows(folder: Folder, count: int) -> int:
